@@ -1,0 +1,5 @@
+"""Facts in shared memory: one writer per cell, named in layout.py."""
+
+from pgpool.shared.area import Shared
+
+__all__ = ["Shared"]

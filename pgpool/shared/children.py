@@ -1,0 +1,223 @@
+"""What is known of each child process: who it serves, what it does now, what it has counted."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from pgpool.model import Counter
+from pgpool.shared.layout import (
+    CHILD,
+    HOST_BYTES,
+    HOT_COUNTERS,
+    HOT_LAST_ACTIVITY,
+    HOT_NODE_SIZE,
+    HOT_QUERIES,
+    HOT_STATEMENT,
+    HOT_STATEMENT_LEN,
+    HOT_STATEMENT_SIZE,
+    HOT_STATUS,
+    ORDERS,
+    PORT_BYTES,
+    Layout,
+    Record,
+    to_bytes,
+    to_text,
+)
+from pgpool.shared.slots import Slot
+
+_U32 = struct.Struct("@I")
+_U64 = struct.Struct("@Q")
+_THREE_U64 = struct.Struct("@3Q")
+_COUNTERS = struct.Struct(f"@{len(Counter)}Q")
+
+
+class ChildStatus(IntEnum):
+    """Column status of SHOW pool_pools; the numbers are those of the hot child cell."""
+
+    WAIT = 0
+    CONNECTING = 1
+    IDLE = 2
+    IDLE_IN_TRANSACTION = 3
+    EXECUTE = 4
+
+    @property
+    def text(self) -> str:
+        return STATUS_TEXT[self]
+
+
+STATUS_TEXT = ("Wait for connection", "Connecting", "Idle", "Idle in transaction", "Execute command")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildView:
+    """``pid`` 0: no child lives in this place. ``pool``: the slot in use or used last, -1 for none.
+    ``balance_node``: of the session, -1 for none. Times in seconds since 1970, 0.0 for never."""
+
+    index: int
+    pid: int
+    start_time: float
+    served: int
+    connected: bool
+    pool: int
+    balance_node: int
+    session_start: float
+    session_end: float
+    client_host: str
+    client_port: str
+    status: ChildStatus
+    last_activity: float
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class RelayCounts:
+    """Totals of the fast path since start."""
+
+    queries: int
+    verdict_hits: int
+    verdict_misses: int
+
+
+class Child:
+    """One place for a child. Writing is for the child in it; ``clear`` and ``order_restart`` are for the parent."""
+
+    def __init__(self, buf: memoryview, layout: Layout, index: int):
+        self.index = index
+        self.buf = buf
+        self.nodes = layout.nodes
+        self.hot_offset = layout.hot(index)
+        """Where the hot cell begins in the mapping: a multiple of 64."""
+        self.hot = buf[self.hot_offset : self.hot_offset + layout.hot_size]
+        """The hot cell itself, for C."""
+        self.slots = [Slot(buf, layout, index, p) for p in range(layout.pools)]
+        self._cell = Record(buf, layout.child(index), CHILD)
+        self._orders = Record(buf, layout.orders(index), ORDERS)
+
+    # -- by the child -------------------------------------------------------------------------------------------
+
+    def start(self, pid: int, now: float) -> None:
+        """A new process begins to live here (called by the child, or by the parent before it can run)."""
+        self._cell.clear()
+        self._cell.write(pid=pid, start_time=now, pool=-1, balance_node=-1)
+
+    def begin_session(self, host: str, port: str | int, now: float) -> None:
+        """A client was accepted. Host is an address, a name or ``[local]``; port is empty for unix sockets."""
+        self.set_status(ChildStatus.CONNECTING)
+        self._cell.write(
+            connected=1,
+            served=self._cell.get("served") + 1,
+            pool=-1,
+            balance_node=-1,
+            session_start=now,
+            client_host=to_bytes(host, HOST_BYTES),
+            client_port=to_bytes(str(port), PORT_BYTES),
+        )
+
+    def use_pool(self, pool: int, now: float) -> None:
+        """The session uses this pool slot from now on; its cancel keys are good from now on."""
+        self._cell.set("pool", pool)
+        self.slots[pool].attach(now)
+
+    def set_balance_node(self, node_id: int) -> None:
+        """The session's load balance node; -1 for none."""
+        self._cell.set("balance_node", node_id)
+
+    def end_session(self, now: float) -> None:
+        """The client is gone. The slot (if it still stands) is free for the next session."""
+        pool = self._cell.get("pool")
+        if pool >= 0:
+            self.slots[pool].release(now)
+        self._cell.write(connected=0, balance_node=-1, session_end=now, client_host=b"", client_port=b"")
+        _U32.pack_into(self.hot, HOT_STATEMENT_LEN, 0)
+        self.set_status(ChildStatus.WAIT)
+
+    def set_status(self, status: ChildStatus) -> None:
+        """Outside of C's reach: waiting and connecting."""
+        _U32.pack_into(self.hot, HOT_STATUS, int(status))
+
+    # -- by the parent ------------------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """The child is dead: nobody is connected, no key is valid. Counters stay: the next child counts on."""
+        for slot in self.slots:
+            slot.clear()
+        self._cell.clear()
+        self._cell.write(pool=-1, balance_node=-1)
+        self._orders.set("restart", 0)
+        self.hot[:HOT_QUERIES] = bytes(HOT_QUERIES)
+        self.hot[HOT_STATEMENT : HOT_STATEMENT + HOT_STATEMENT_SIZE] = bytes(HOT_STATEMENT_SIZE)
+
+    def order_restart(self) -> None:
+        """The child shall exit when its session has ended (behaviour.md 10.3)."""
+        self._orders.set("restart", 1)
+
+    # -- by anybody ---------------------------------------------------------------------------------------------
+
+    @property
+    def restart_ordered(self) -> bool:
+        return bool(self._orders.get("restart"))
+
+    @property
+    def pid(self) -> int:
+        return self._cell.get("pid")
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._cell.get("connected"))
+
+    @property
+    def balance_node(self) -> int:
+        return self._cell.get("balance_node")
+
+    @property
+    def status(self) -> ChildStatus:
+        return ChildStatus(_U32.unpack_from(self.hot, HOT_STATUS)[0])
+
+    @property
+    def pool_in_use(self) -> Slot | None:
+        """The slot a client uses now."""
+        pool = self._cell.get("pool")
+        if self.connected and pool >= 0 and self.slots[pool].connected:
+            return self.slots[pool]
+        return None
+
+    def view(self) -> ChildView:
+        cell = self._cell.read()
+        activity, statement = self._statement()
+        return ChildView(
+            index=self.index,
+            pid=cell.pid,
+            start_time=cell.start_time,
+            served=cell.served,
+            connected=bool(cell.connected),
+            pool=cell.pool,
+            balance_node=cell.balance_node,
+            session_start=cell.session_start,
+            session_end=cell.session_end,
+            client_host=to_text(cell.client_host),
+            client_port=to_text(cell.client_port),
+            status=self.status,
+            last_activity=activity / 1e6,
+            statement=statement,
+        )
+
+    def _statement(self) -> tuple[int, str]:
+        """(last activity in microseconds, statement text). C writes without a sequence number: look until the time of
+        the last activity stands still."""
+        activity, raw = 0, b""
+        for _ in range(20):
+            activity = _U64.unpack_from(self.hot, HOT_LAST_ACTIVITY)[0]
+            size = min(_U32.unpack_from(self.hot, HOT_STATEMENT_LEN)[0], HOT_STATEMENT_SIZE)
+            raw = bytes(self.hot[HOT_STATEMENT : HOT_STATEMENT + size])
+            if _U64.unpack_from(self.hot, HOT_LAST_ACTIVITY)[0] == activity:
+                break
+        return activity, raw.decode("utf-8", "replace").rstrip("\ufffd")
+
+    def counters(self, node_id: int) -> tuple[int, ...]:
+        """What this place has counted for one node, in the order of model.Counter."""
+        return _COUNTERS.unpack_from(self.hot, HOT_COUNTERS + node_id * HOT_NODE_SIZE)
+
+    def relay_counts(self) -> RelayCounts:
+        return RelayCounts(*_THREE_U64.unpack_from(self.hot, HOT_QUERIES))

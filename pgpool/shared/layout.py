@@ -1,0 +1,333 @@
+"""Bytes in shared memory: which cells exist, what is in them, where they lie, and who may write them.
+
+One anonymous mapping holds everything. It is cut into cells; every cell begins at a multiple of 64 bytes (a cache line)
+and has ONE writing process:
+
+    cell            how many             writer
+    --------------  -------------------  ------------------------------------------------------------------------
+    HEADER          1                    parent before the first fork; ``epoch`` any process holding Lock.EPOCH
+    CLUSTER         1                    parent
+    RECOVERY        1                    the PCP worker holding Lock.RECOVERY; parent when that worker died
+    QUEUE, REQUEST  1, 10                any process holding Lock.QUEUE
+    NODE_STATE      nodes                parent
+    NODE_DELAY      nodes                sr check worker
+    NODE_HEALTH     nodes                health check process of that node
+    CHILD           children             that child; parent while no child lives in the place
+    ORDERS          children             parent
+    hot child cell  children             that child, mostly from C (offsets below); parent while no child lives there
+    SLOT, BACKEND   children x pools     that child; parent while no child lives there
+    verdict table   1                    every child, from C: entries are two u64 which check each other
+
+Readers take a snapshot: ``Record.read`` copies a cell between two looks at its sequence number, which is odd while the
+writer is at work. Whole words (u32, u64, double) are written in one store, because the structs are native and aligned.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import namedtuple
+from enum import IntEnum
+
+MAGIC = 0x6C6F6F7067702D79
+"""First word of the header."""
+
+ALIGN = 64
+MAX_NODES = 128
+"""behaviour.md 2: at most 128 backends."""
+SPARE_NODES = 8
+"""Backends which a reload may add above the highest id configured at start."""
+QUEUE_ENTRIES = 10
+"""behaviour.md 2: the failover request queue has 10 entries."""
+VERDICT_BITS = 15
+VERDICT_ENTRY = 16
+
+NAME_BYTES = 63
+"""Database and user names: NAMEDATALEN - 1; longer ones are cut between two characters."""
+HOST_BYTES = 127
+PORT_BYTES = 31
+REASON_BYTES = 127
+WORD_BYTES = 31
+KEY_BYTES = 256
+"""Cancel keys of protocol 3.2 are at most 256 bytes long."""
+
+HOT_STATUS, HOT_STATEMENT_LEN, HOT_LAST_ACTIVITY = 0, 4, 8
+HOT_QUERIES, HOT_VERDICT_HITS, HOT_VERDICT_MISSES = 16, 24, 32
+HOT_STATEMENT, HOT_STATEMENT_SIZE = 64, 1024
+HOT_COUNTERS, HOT_NODE_SIZE = 2048, 128
+"""The hot child cell; C code writes it through a pointer, so these offsets are also in _fastpath."""
+
+
+class Lock(IntEnum):
+    """Byte-range locks, freed by the kernel when the holder dies."""
+
+    EPOCH = 0
+    QUEUE = 1
+    RECOVERY = 2
+    ACCEPT = 3
+    FOLLOW_PRIMARY = 4
+    QUERY_CACHE = 5
+
+
+class Cell:
+    """A record type: named fields with native alignment. Codes are those of ``struct``; ``64s`` is NUL padded text."""
+
+    def __init__(self, name: str, writer: str, **fields: str):
+        self.name = name
+        self.writer = writer
+        self.fields: dict[str, tuple[int, struct.Struct]] = {}
+        form = "@"
+        for field, code in fields.items():
+            offset = struct.calcsize(f"{form}0{code[-1]}")
+            self.fields[field] = (offset, struct.Struct("@" + code))
+            form += code
+        self.whole = struct.Struct(form)
+        self.size = -(-self.whole.size // ALIGN) * ALIGN
+        self.row = namedtuple(name, fields)
+
+
+HEADER = Cell(
+    "Header",
+    "parent",
+    magic="Q",
+    epoch="I",
+    version="I",
+    seed0="Q",
+    seed1="Q",
+    primary_id="i",
+    main_id="i",
+    nodes="I",
+    children="I",
+    pools="I",
+    verdict_entries="I",
+    verdict_offset="Q",
+    hot_offset="Q",
+    hot_size="Q",
+)
+"""Fixed offsets, read by C: 0 magic, 8 epoch, 16 and 24 seeds, 32 primary id, 36 main id (-1: none), 52 entries and 56
+offset of the verdict table, 64 offset and 72 size of the hot child cells."""
+
+CLUSTER = Cell(
+    "Cluster",
+    "parent",
+    seq="I",
+    parent_pid="i",
+    start_time="d",
+    stopping="I",
+    switching="I",
+    following="I",
+    reload_count="I",
+)
+RECOVERY = Cell("Recovery", "PCP worker", seq="I", pid="i", node_id="i", stage="I")
+QUEUE = Cell("Queue", "lock holder", head="Q", tail="Q")
+REQUEST = Cell("RequestCell", "lock holder", kind="I", flags="I", from_pid="i", count="I", ids=f"{MAX_NODES}s")
+NODE_STATE = Cell(
+    "NodeStateCell", "parent", seq="I", state="I", quarantined="I", changed="d", reason=f"{REASON_BYTES + 1}s"
+)
+NODE_DELAY = Cell(
+    "NodeDelayCell",
+    "sr check worker",
+    seq="I",
+    delay="Q",
+    checked="d",
+    state=f"{WORD_BYTES + 1}s",
+    sync_state=f"{WORD_BYTES + 1}s",
+)
+NODE_HEALTH = Cell(
+    "NodeHealthCell",
+    "health check process",
+    seq="I",
+    total="Q",
+    success="Q",
+    fail="Q",
+    skip="Q",
+    retry="Q",
+    max_retry="Q",
+    max_ms="d",
+    min_ms="d",
+    sum_ms="d",
+    last="d",
+    last_success="d",
+    last_skip="d",
+    last_fail="d",
+)
+CHILD = Cell(
+    "ChildCell",
+    "child",
+    seq="I",
+    pid="i",
+    start_time="d",
+    served="Q",
+    connected="I",
+    pool="i",
+    balance_node="i",
+    session_start="d",
+    session_end="d",
+    client_host=f"{HOST_BYTES + 1}s",
+    client_port=f"{PORT_BYTES + 1}s",
+)
+ORDERS = Cell("Orders", "parent", restart="I")
+SLOT = Cell(
+    "SlotCell",
+    "child",
+    seq="I",
+    filled="I",
+    connected="I",
+    major="I",
+    minor="I",
+    counter="I",
+    created="d",
+    client_connected="d",
+    client_disconnected="d",
+    database=f"{NAME_BYTES + 1}s",
+    username=f"{NAME_BYTES + 1}s",
+)
+BACKEND = Cell("BackendCell", "child", seq="I", pid="i", created="d", key_len="I", key=f"{KEY_BYTES}s")
+
+
+def to_bytes(text: str | bytes, limit: int) -> bytes:
+    """``text`` in UTF-8, at most ``limit`` bytes, cut between two characters; what follows a NUL is dropped."""
+    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    raw = raw.partition(b"\0")[0]
+    if len(raw) > limit:
+        end = limit
+        while end > 0 and limit - end < 4 and raw[end] & 0xC0 == 0x80:
+            end -= 1
+        raw = raw[:end]
+    return raw
+
+
+def to_text(raw: bytes) -> str:
+    """The text of a NUL padded field; bytes which are not UTF-8 become U+FFFD."""
+    return raw.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+class Record:
+    """One cell at one place. ``get``/``set`` for single words; ``write``/``read`` for groups that belong together."""
+
+    __slots__ = ("buf", "cell", "offset")
+
+    TRIES = 200
+
+    def __init__(self, buf: memoryview, offset: int, cell: Cell):
+        self.buf = buf
+        self.offset = offset
+        self.cell = cell
+
+    def get(self, field: str):
+        at, form = self.cell.fields[field]
+        return form.unpack_from(self.buf, self.offset + at)[0]
+
+    def set(self, field: str, value) -> None:
+        at, form = self.cell.fields[field]
+        form.pack_into(self.buf, self.offset + at, value)
+
+    def write(self, **values) -> None:
+        """Change fields so that no reader sees some of them changed and some not. Only for the cell's one writer.
+
+        Also repairs the sequence number of a writer which was killed in the middle.
+        """
+        busy = self.get("seq") | 1
+        self.set("seq", busy)
+        for field, value in values.items():
+            self.set(field, value)
+        self.set("seq", busy + 1 & 0xFFFFFFFF)
+
+    def clear(self) -> None:
+        """All fields zero."""
+        busy = self.get("seq") | 1
+        self.set("seq", busy)
+        start = self.offset + 4
+        self.buf[start : self.offset + self.cell.size] = bytes(self.cell.size - 4)
+        self.set("seq", busy + 1 & 0xFFFFFFFF)
+
+    def read(self):
+        """A snapshot as a named tuple. When the writer stands still in mid-write (killed) the last look counts."""
+        whole, end = self.cell.whole, self.offset + self.cell.whole.size
+        for _ in range(self.TRIES):
+            before = self.get("seq")
+            raw = bytes(self.buf[self.offset : end])
+            if not before & 1 and self.get("seq") == before:
+                break
+            os.sched_yield()
+        return self.cell.row._make(whole.unpack(raw))
+
+
+class Layout:
+    """Where each cell lies, for given numbers of nodes, children, pools and verdict entries (a power of two)."""
+
+    def __init__(self, nodes: int, children: int, pools: int, verdict_entries: int = 1 << VERDICT_BITS):
+        self.nodes, self.children, self.pools, self.verdict_entries = nodes, children, pools, verdict_entries
+        self.size = 0
+        """Bytes of the whole mapping."""
+        self.header_at = self._take(HEADER.size)
+        self.cluster_at = self._take(CLUSTER.size)
+        self.recovery_at = self._take(RECOVERY.size)
+        self.queue_at = self._take(QUEUE.size + QUEUE_ENTRIES * REQUEST.size)
+        self.node_at = self._take(nodes * self.node_size)
+        self.hot_at = self._take(children * self.hot_size)
+        self.child_at = self._take(children * self.child_size)
+        self.slot_at = self._take(children * pools * self.slot_size)
+        self.verdict_at = self._take(verdict_entries * VERDICT_ENTRY)
+
+    def _take(self, size: int) -> int:
+        at = self.size
+        self.size += -(-size // ALIGN) * ALIGN
+        return at
+
+    @property
+    def node_size(self) -> int:
+        return NODE_STATE.size + NODE_DELAY.size + NODE_HEALTH.size
+
+    @property
+    def hot_size(self) -> int:
+        return HOT_COUNTERS + self.nodes * HOT_NODE_SIZE
+
+    @property
+    def child_size(self) -> int:
+        return CHILD.size + ORDERS.size
+
+    @property
+    def slot_size(self) -> int:
+        return SLOT.size + self.nodes * BACKEND.size
+
+    def cells(self) -> list[tuple[str, int, int]]:
+        """(cell name with indexes, offset, size) of every cell: what the tests check for gaps and overlaps."""
+        out = [("header", self.header_at, HEADER.size), ("cluster", self.cluster_at, CLUSTER.size)]
+        out += [("recovery", self.recovery_at, RECOVERY.size), ("queue", self.queue_at, QUEUE.size)]
+        out += [(f"request[{i}]", self.request(i), REQUEST.size) for i in range(QUEUE_ENTRIES)]
+        for n in range(self.nodes):
+            for cell, at in zip((NODE_STATE, NODE_DELAY, NODE_HEALTH), self.node(n), strict=True):
+                out.append((f"{cell.name}[{n}]", at, cell.size))
+        for c in range(self.children):
+            out.append((f"hot[{c}]", self.hot(c), self.hot_size))
+            out.append((f"child[{c}]", self.child(c), CHILD.size))
+            out.append((f"orders[{c}]", self.orders(c), ORDERS.size))
+            for p in range(self.pools):
+                out.append((f"slot[{c},{p}]", self.slot(c, p), SLOT.size))
+                out += [(f"backend[{c},{p},{n}]", self.backend(c, p, n), BACKEND.size) for n in range(self.nodes)]
+        out.append(("verdicts", self.verdict_at, self.verdict_entries * VERDICT_ENTRY))
+        return out
+
+    def request(self, i: int) -> int:
+        return self.queue_at + QUEUE.size + i * REQUEST.size
+
+    def node(self, n: int) -> tuple[int, int, int]:
+        """Offsets of the state, delay and health cells of node ``n``."""
+        state = self.node_at + n * self.node_size
+        return state, state + NODE_STATE.size, state + NODE_STATE.size + NODE_DELAY.size
+
+    def hot(self, child: int) -> int:
+        return self.hot_at + child * self.hot_size
+
+    def child(self, child: int) -> int:
+        return self.child_at + child * self.child_size
+
+    def orders(self, child: int) -> int:
+        return self.child(child) + CHILD.size
+
+    def slot(self, child: int, pool: int) -> int:
+        return self.slot_at + (child * self.pools + pool) * self.slot_size
+
+    def backend(self, child: int, pool: int, node: int) -> int:
+        return self.slot(child, pool) + SLOT.size + node * BACKEND.size
