@@ -1,0 +1,161 @@
+"""A byte channel over one connected socket, for start-up, login and our own queries; afterwards the relay takes the fd.
+
+Works on a raw file descriptor, blocking or not: it is read only when poll() says so, and written in pieces that fit.
+Two system calls per receive, one per send. Errors are named by what happened; the caller knows which side it is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+
+from ..errors import PgpoolError
+
+READ_SIZE = 8192
+MAX_LOGIN_MESSAGE = 65535
+"""Longest message taken from a client before it is authenticated: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH."""
+SAFE_BURST = 4096
+"""So many bytes fit into any fresh socket's send buffer (Linux: at least 4608): no need to ask first."""
+
+
+class ChannelError(PgpoolError):
+    """The channel is of no more use."""
+
+
+class ChannelClosed(ChannelError):
+    """End of file or a broken connection. ``clean``: nothing of an unfinished message was lost."""
+
+    def __init__(self, message: str, clean: bool = False):
+        super().__init__(message)
+        self.clean = clean
+
+
+class ChannelTimeout(ChannelError):
+    """The deadline passed."""
+
+
+class ChannelFraming(ChannelError):
+    """The peer announced a length that no message of its kind may have."""
+
+
+class Channel:
+    """``deadline`` is on time.monotonic()'s clock, 0 = none. ``on_wake()`` is called when ``wakeup_fd`` becomes readable
+    during a wait: it must drain it, and may raise to end the wait. ``pending`` holds bytes read and not yet consumed:
+    whoever takes the fd over takes these first."""
+
+    __slots__ = ("_on_wake", "_sent", "_wakeup_fd", "deadline", "fd", "pending")
+
+    def __init__(self, fd: int, *, deadline: float = 0.0, wakeup_fd: int = -1, on_wake: Callable[[], None] | None = None):
+        self.fd = fd
+        self.deadline = deadline
+        self.pending = b""
+        self._wakeup_fd = wakeup_fd
+        self._on_wake = on_wake
+        self._sent = 0
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def close(self) -> None:
+        """Closes the fd, once."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def take_pending(self) -> bytes:
+        """The bytes read beyond what was consumed; the channel forgets them."""
+        pending, self.pending = self.pending, b""
+        return pending
+
+    def sibling(self, fd: int) -> Channel:
+        """A channel over another fd that wakes up for the same reasons, until the same deadline."""
+        return Channel(fd, deadline=self.deadline, wakeup_fd=self._wakeup_fd, on_wake=self._on_wake)
+
+    # ------------------------------------------------------------ reading
+
+    def read_startup(self, limit: int) -> bytes:
+        """The first packet of a connection without its length word; ``limit`` caps it in bytes, length word included.
+
+        Raises ChannelFraming for an impossible length, ChannelClosed, ChannelTimeout.
+        """
+        while len(self.pending) < 4:
+            self._fill()
+        size = int.from_bytes(self.pending[:4], "big")
+        if not 8 <= size <= limit:
+            raise ChannelFraming("invalid length of startup packet")
+        while len(self.pending) < size:
+            self._fill()
+        packet = self.pending[4:size]
+        self.pending = self.pending[size:]
+        return packet
+
+    def read_message(self, limit: int = MAX_LOGIN_MESSAGE) -> tuple[bytes, bytes]:
+        """The next message as (type byte, payload). ``limit`` caps the payload in bytes; beyond: ChannelFraming."""
+        pending = self.pending
+        while len(pending) < 5:
+            self._fill()
+            pending = self.pending
+        size = int.from_bytes(pending[1:5], "big")
+        if size < 4 or size - 4 > limit:
+            raise ChannelFraming("invalid message length")
+        end = size + 1
+        while len(pending) < end:
+            self._fill()
+            pending = self.pending
+        self.pending = pending[end:]
+        return pending[:1], pending[5:end]
+
+    def _fill(self) -> None:
+        """Waits for bytes and appends them to ``pending``."""
+        while True:
+            self._wait(select.POLLIN)
+            try:
+                data = os.read(self.fd, READ_SIZE)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ChannelClosed(error.strerror or "connection broken") from None
+            if not data:
+                raise ChannelClosed("unexpected EOF", clean=not self.pending)
+            self.pending += data
+            return
+
+    # ------------------------------------------------------------ writing
+
+    def send(self, data: bytes) -> None:
+        """Sends all of ``data``; raises ChannelClosed or ChannelTimeout."""
+        view = memoryview(data)
+        while view:
+            if self._sent + len(view) > SAFE_BURST:
+                self._wait(select.POLLOUT)
+            try:
+                # more than a burst could block in the kernel, out of reach of deadline and wakeup
+                count = os.write(self.fd, view[:SAFE_BURST])
+            except BlockingIOError:
+                self._sent = SAFE_BURST
+                continue
+            except OSError as error:
+                raise ChannelClosed(error.strerror or "connection broken") from None
+            self._sent += count
+            view = view[count:]
+
+    def _wait(self, what: int) -> None:
+        """Until the fd is ready for ``what`` (or broken: then the read or write says so)."""
+        wakeup = self._wakeup_fd
+        while True:
+            timeout = None
+            if self.deadline:
+                timeout = self.deadline - time.monotonic()
+                if timeout <= 0:
+                    raise ChannelTimeout("timeout expired")
+            poll = select.poll()
+            poll.register(self.fd, what)
+            if wakeup >= 0:
+                poll.register(wakeup, select.POLLIN)
+            ready = {fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000 + 1)}
+            if wakeup in ready and self._on_wake is not None:
+                self._on_wake()
+            if self.fd in ready:
+                return
