@@ -1,0 +1,210 @@
+"""Processes: fork, wait, kill, commands, titles."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+import setproctitle
+
+from pgpool.errors import ProcessExit
+from pgpool.system import signals
+from pgpool.system.logs import log
+
+EXIT_QUIT = 0
+EXIT_RESTART = 1
+EXIT_FATAL = 3
+"""Exit codes of children as the parent reads them: do not restart, restart, stop everything (behaviour.md 2)."""
+
+_PR_SET_PDEATHSIG = 1
+_parent_pid = 0
+_libc: ctypes.CDLL | None = None
+
+
+def freeze() -> None:
+    """Called once in the parent, after all heavy imports and before the first fork.
+
+    Moves every object out of the collector's sight, so that a child's first collection does not write to (and thereby
+    copy) the pages it shares with the parent.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def fork(target: Callable[..., int | None], *args: object) -> int:
+    """Run ``target(*args)`` in a new process; return its pid. Never returns in the child: it ends with target's result.
+
+    In the child all signals are blocked until target calls ``signals.install``, and the child dies (SIGINT) with its
+    parent. ``ProcessExit`` gives the exit code; any other exception is logged and means EXIT_RESTART.
+    """
+    global _parent_pid
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    with signals.blocked():
+        pid = os.fork()
+        if pid == 0:
+            _parent_pid = parent
+            _run_child(target, args)
+    return pid
+
+
+def _run_child(target: Callable[..., int | None], args: tuple[object, ...]) -> None:
+    code = EXIT_RESTART
+    try:
+        signals.reset_in_child()
+        die_with_parent(signals.SIGINT)
+        code = target(*args) or 0
+    except ProcessExit as stop:
+        log.debug1(f"process exits with code {stop.code}: {stop.reason}")
+        code = stop.code
+    except BaseException as err:
+        log.unexpected("process ends by an unexpected error", err)
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code & 0xFF)
+
+
+def die_with_parent(signum: int = signals.SIGINT) -> None:
+    """Let the kernel send ``signum`` to this process when its parent dies, however it dies.
+
+    A parent which is already gone raises ProcessExit: the request would come too late to ever be answered.
+    """
+    if _prctl(_PR_SET_PDEATHSIG, signum) != 0:
+        log.warning("could not ask for a signal at the death of the parent process")
+    if _parent_pid and os.getppid() != _parent_pid:
+        raise ProcessExit(EXIT_QUIT, "the parent process is gone")
+
+
+def parent_is_gone() -> bool:
+    """True in a forked process whose parent has died."""
+    return bool(_parent_pid) and os.getppid() != _parent_pid
+
+
+def reap() -> list[tuple[int, int]]:
+    """All children that have ended, as (pid, exit code); the code is negative for a killing signal. Never waits."""
+    ended = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def kill(pid: int, signum: int) -> bool:
+    """Send ``signum`` to one process; False when there is no such process. Groups (pid <= 0) are refused."""
+    if pid <= 0:
+        raise ValueError(f"refusing to signal process group {pid}")
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def alive(pid: int) -> bool:
+    """Is there a process with this pid? One that belongs to somebody else counts; a zombie counts too."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def run_command(command: str, timeout: float | None = None) -> int:
+    """Run a shell command like system(3) and wait for it; its output goes where ours goes.
+
+    Returns its exit code (negative: killed by that signal). After ``timeout`` seconds it is killed: TimeoutError.
+    """
+    own_group = timeout is not None
+    with subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, start_new_session=own_group) as running:
+        try:
+            return running.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signals.SIGKILL)
+            running.wait()
+            raise TimeoutError(f"command did not end within {timeout:g} s: {command}") from None
+
+
+def daemonize(keep_fds: Iterable[int] = ()) -> None:
+    """Go on as a daemon: own session, cwd ``/``, stdio on /dev/null, all other descriptors but ``keep_fds`` closed.
+
+    The process that called ends with exit code 0 inside; the umask is kept.
+    """
+    import daemon  # a start with -n and the stop/reload commands do without it
+
+    umask = os.umask(0o077)
+    os.umask(umask)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    context = daemon.DaemonContext(
+        working_directory="/",
+        umask=umask,
+        prevent_core=False,
+        detach_process=True,
+        files_preserve=list(keep_fds),
+        signal_map={},
+    )
+    context.open()
+
+
+def sleep(seconds: float) -> None:
+    """Sleep; a signal with a handler does not cut it short."""
+    time.sleep(seconds)
+
+
+def set_title(text: str) -> None:
+    """Show ``text`` as this process in ps."""
+    setproctitle.setproctitle(text)
+
+
+def title_area() -> tuple[int, int] | None:
+    """Address and size in bytes of the memory that ps shows as this process's title, for writing into it in place.
+
+    The text in it must stay NUL-terminated. None when the area cannot be found or is not the one ``set_title`` writes.
+    """
+    probe = "pgpool: title"
+    before = setproctitle.getproctitle()
+    setproctitle.setproctitle(probe)
+    try:
+        return _find_title_area(probe.encode())
+    finally:
+        setproctitle.setproctitle(before)
+
+
+def _find_title_area(probe: bytes) -> tuple[int, int] | None:
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        # proc(5): fields 48..51 are arg_start, arg_end, env_start, env_end; the first here is field 3.
+        arg_start, arg_end, env_start, env_end = (int(value) for value in fields[45:49])
+    except (OSError, ValueError):
+        return None
+    end = env_end if env_start == arg_end else arg_end
+    if arg_start == 0 or end - arg_start <= len(probe):
+        return None
+    if ctypes.string_at(arg_start, len(probe) + 1) != probe + b"\0":
+        return None
+    return arg_start, end - arg_start
+
+
+def _prctl(option: int, value: int) -> int:
+    global _libc
+    if _libc is None:
+        _libc = ctypes.CDLL(None, use_errno=True)
+    return _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0)
