@@ -1,0 +1,23 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The compiled unit of the hot path: a table of contents over its parts (house.md section 2).
+
+frame       byte buffers and message framing
+fingerprint a literal-blind hash of one SQL string
+verdicts    the shared table fingerprint -> route
+statements  a session's named statements, as far as the hot path needs them
+link        one backend connection: what was asked, what is still to be answered
+relay       one session: what a backend answered, to the client
+scan        what the client sent: settle each message, send it on
+session     waiting, and the Relay class that Python drives
+
+Functions here check every length before they trust it, return reason codes and never raise for normal events.
+"""
+
+include "_fastpath/frame.pxi"
+include "_fastpath/fingerprint.pxi"
+include "_fastpath/verdicts.pxi"
+include "_fastpath/statements.pxi"
+include "_fastpath/link.pxi"
+include "_fastpath/relay.pxi"
+include "_fastpath/scan.pxi"
+include "_fastpath/session.pxi"

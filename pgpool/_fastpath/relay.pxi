@@ -1,0 +1,448 @@
+# One session's bytes. relay_scan settles what the client sent, relay_flush sends it on, relay_process frames what a backend
+# answered, relay_deliver sends that to the client, relay_loop waits. Every one of them may stop at any point with a reason
+# and is simply called again: all progress is in the buffers' offsets and in the rings.
+
+from libc.time cimport time_t
+
+cdef extern from "time.h" nogil:
+    struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    enum: CLOCK_REALTIME_COARSE
+    int clock_gettime(int clock, timespec *ts)
+
+cdef extern from *:
+    """
+    static inline void add_one(uint32_t *p) { __atomic_fetch_add(p, 1, __ATOMIC_SEQ_CST); }
+    """
+    void add_one(uint32_t *p) noexcept nogil
+
+cpdef enum Why:
+    """Why run() came back."""
+    MORE = 0              # internal: go on
+    MESSAGE = 1           # the client's message at hand needs a decision
+    NEED_LINK = 2         # it should go to the load balance node, which is not connected
+    CATCH_UP = 3          # it should go to a node that does not know the session's state yet: catch_up_node
+    DONE = 4              # a request with OP_NOTIFY is over: done_failed
+    DIVERGED = 5          # a statement failed on a standby inside a transaction: the primary must fail too
+    WAKE = 6              # a signal
+    IDLE = 7              # the client said nothing for the time given
+    TERMINATE = 8         # the client said good-bye
+    CLIENT_GONE = 9
+    CLIENT_BAD = 10       # a message no client may send: bad_what
+    BACKEND_GONE = 11     # gone_node closed the connection
+    BACKEND_BAD = 12
+    NO_MEMORY = 13
+    QUIET = 14            # internal: nothing was there to receive
+    LOOK = 15             # Python asked to see every message first
+    TOLD = 16             # Python asked to be told where each message went: told_node, told()
+
+cdef enum:
+    MAX_LINKS = 64
+    MAX_SQL = 8388608                # a longer statement is not read before it is sent on
+
+    ST_IN_TRANSACTION = 1            # model.State
+    ST_FAILED = 2
+    ST_WROTE_TXN = 4
+    ST_WROTE_ANY = 8
+    ST_WROTE_SESSION = 16
+    ST_SERIALIZABLE = 32
+    ST_PIN_TXN = 64
+    ST_PIN_SESSION = 128
+
+    EF_WRITE = 1 << 2                # model.Effect, as placed in Route.code
+    EF_BEGIN = 2 << 2
+    EF_BEGIN_PLAIN = 4 << 2
+    EF_SERIALIZABLE = 8 << 2
+    EF_PIN_TXN = 16 << 2
+    EF_PIN_SESSION = 32 << 2
+    EF_TEMP = 128 << 2
+    EF_DDL = 256 << 2
+
+    DEST_PRIMARY = 1                 # model.Dest
+    DEST_BALANCE = 2
+
+    HOT_WAITING = 0                  # the hot child cell (shared/layout.py)
+    HOT_IDLE = 2
+    HOT_IN_TRANSACTION = 3
+    HOT_EXECUTE = 4
+    HOT_COUNTERS = 2048
+    HOT_NODE = 128
+    HOT_TEXT = 1024
+
+    TOO_LONG = 1 | (1 | 32) << 2 | 5 << 16 | 31 << 20    # Route(PRIMARY, TOO_LONG, WRITE | PIN_SESSION, OTHER)
+
+cdef struct Hot:
+    uint32_t status
+    uint32_t text_len
+    uint64_t activity_us
+    uint64_t queries
+    uint64_t hits
+    uint64_t misses
+    char pad[24]
+    char text[1024]
+
+cdef struct CRelay:
+    int fd                           # the client
+    int wakeup
+    Buf rx                           # rx.start..pos is settled for cur and not yet sent
+    Py_ssize_t pos
+    Py_ssize_t rest                  # bytes of a long message that go to cur unread
+    Py_ssize_t total                 # length of the message at pos
+    int eof
+    int pipelining                   # the client sends on without waiting for answers
+    int every                        # Python sees every message first (logging)
+    int looked                       # it has seen the one at pos
+    int tell                         # Python is told where each message went
+    int told_node
+    Py_ssize_t told_at
+    Py_ssize_t told_size
+    Py_ssize_t chunk
+    int own_segment                  # Python answers the extended messages up to Sync
+    CLink *links[64]
+    int nlinks
+    CLink *primary
+    CLink *balance
+    CLink *cur                       # the last link the client's messages went to
+    CLink *segment                   # where the messages since the last Sync went
+    Py_ssize_t segment_start
+    uint32_t segment_ops
+    uint64_t segment_links           # all links that saw a message of this segment
+    CLink *portal                    # where the unnamed portal is
+    CLink *unnamed                   # where the unnamed statement is
+    Print unnamed_sql
+    int unnamed_known                # settled by the table: Bind needs no Python
+    Buf unnamed_parse                # its Parse message, when it may have to move to the primary
+    NamedMap named
+    uint32_t state
+    int wrote_pending
+    int ddl_pending
+    uint64_t context
+    uint64_t salt
+    int salted
+    int backslash                    # standard_conforming_strings is off
+    int unsafe_encoding              # bytes above 127 may hide a quote
+    int exact
+    char begin[256]
+    int begin_len                    # 0: the transaction cannot be joined without Python
+    Print sql                        # of the message at pos
+    uint8_t ring[256]                # statement-level balancing: link indexes, drawn beforehand
+    uint32_t ring_len
+    uint32_t ring_pos
+    Hot *hot
+    uint32_t *epoch
+    Table table
+    Seeds seeds
+    int done_failed                  # events that wait for Python
+    int dones
+    int diverged
+    int gone
+    int bad
+    uint64_t last_error              # the five letters of the last SQLSTATE that went to the client, and its link
+    int last_error_link
+    char *title
+    int title_room
+
+cdef inline uint64_t now_us() noexcept nogil:
+    cdef timespec ts
+    clock_gettime(CLOCK_REALTIME_COARSE, &ts)
+    return <uint64_t> ts.tv_sec * 1000000 + <uint64_t> ts.tv_nsec // 1000
+
+cdef void relay_title(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
+    """The last word of the process title, written in place: no call, no allocation."""
+    cdef Py_ssize_t i
+    if r.title_room <= 0:
+        return
+    for i in range(r.title_room):
+        r.title[i] = text[i] if i < n else 0
+
+cdef void relay_begun(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
+    """A request starts: what SHOW pool_pools and ps tell about this child."""
+    cdef Py_ssize_t i = 0
+    cdef char word[24]
+    if r.hot == NULL:
+        return
+    r.hot.status = HOT_EXECUTE
+    r.hot.queries += 1
+    r.hot.activity_us = now_us()
+    if text == NULL:
+        return
+    if n > HOT_TEXT - 1:
+        n = HOT_TEXT - 1
+    memcpy(r.hot.text, text, <size_t> n)
+    r.hot.text_len = <uint32_t> n
+    if r.title_room > 0:
+        while i < n and i < 20 and CLASS[<uint8_t> text[i]] & 2:
+            word[i] = text[i] & ~32
+            i += 1
+        relay_title(r, word, i)
+
+cdef void relay_rested(CRelay *r, int txn) noexcept nogil:
+    """ReadyForQuery went to the client."""
+    if r.hot == NULL:
+        return
+    r.hot.activity_us = now_us()
+    if txn == 73:
+        r.hot.status = HOT_IDLE
+        relay_title(r, b"idle", 4)
+    else:
+        r.hot.status = HOT_IN_TRANSACTION
+        relay_title(r, b"idle in transaction", 19)
+
+cdef inline void relay_count(CRelay *r, int node, int what) noexcept nogil:
+    if r.hot != NULL:
+        (<uint64_t *> (<char *> r.hot + HOT_COUNTERS + node * HOT_NODE))[what] += 1
+
+# ---- backend -> client -----------------------------------------------------------------------------------------------
+
+cdef int relay_deliver(CRelay *r, CLink *ln) noexcept nogil:
+    """Send what is framed to the client."""
+    cdef ssize_t n
+    cdef pollfd p[2]
+    while ln.rx.start < ln.seen:
+        n = send(r.fd, ln.rx.data + ln.rx.start, <size_t> (ln.seen - ln.rx.start), MSG_DONTWAIT | MSG_NOSIGNAL)
+        if n >= 0:
+            ln.rx.start += n
+            continue
+        if errno == EAGAIN:
+            p[0].fd = r.fd
+            p[0].events = POLLOUT
+            p[1].fd = r.wakeup
+            p[1].events = POLLIN
+            p[0].revents = p[1].revents = 0
+            if poll(p, 2, -1) < 0 or p[1].revents:
+                return WAKE
+        elif errno != EINTR:
+            return CLIENT_GONE
+    return MORE
+
+cdef void relay_error_seen(CRelay *r, CLink *ln, const char *p, Py_ssize_t n, int client) noexcept nogil:
+    """Count an ErrorResponse by severity; remember its SQLSTATE. Fields may be missing; n bytes are at hand."""
+    cdef Py_ssize_t i = 5, j
+    cdef int severity = 8
+    cdef uint64_t state = 0
+    while i < n and p[i]:
+        j = i + 1
+        while j < n and p[j]:
+            j += 1
+        if j >= n:
+            break
+        if p[i] == 86 or p[i] == 83:                       # V, or S of a server before 9.6
+            severity = 6 if p[i + 1] == 80 else 7 if p[i + 1] == 70 else 8
+        elif p[i] == 67 and j - i == 6:                    # C
+            memcpy(&state, p + i + 1, 5)
+        i = j + 1
+    relay_count(r, ln.node, severity)
+    if client:
+        r.last_error = state
+        r.last_error_link = ln.index
+
+cdef void relay_parameter(CRelay *r, const char *p, Py_ssize_t n) noexcept nogil:
+    """Two ParameterStatus change how SQL is read."""
+    if n > 33 and memcmp(p + 5, b"standard_conforming_strings\0", 28) == 0:
+        r.backslash = memcmp(p + 33, b"off", 3) == 0
+    elif n > 21 and memcmp(p + 5, b"client_encoding\0", 16) == 0:
+        p += 21
+        r.unsafe_encoding = memcmp(p, b"SJIS", 4) == 0 or memcmp(p, b"BIG5", 4) == 0 or memcmp(p, b"GBK", 3) == 0 \
+            or memcmp(p, b"UHC", 3) == 0 or memcmp(p, b"GB18", 4) == 0 or memcmp(p, b"JOHA", 4) == 0 \
+            or memcmp(p, b"SHIFT", 5) == 0
+
+cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
+    """A ReadyForQuery for the client: the session's state follows. What Python must do at once, or MORE."""
+    cdef int i
+    cdef CLink *other
+    ln.txn = txn
+    relay_rested(r, txn)
+    if ln != r.primary:
+        r.diverged = txn == 69 and r.primary != NULL and r.primary.txn == 84
+        return DIVERGED if r.diverged else MORE
+    if txn == 73:
+        if ln.pending:
+            return MORE                                    # more is under way: what it did is not known to be over
+        r.state &= ~(ST_IN_TRANSACTION | ST_FAILED | ST_WROTE_TXN | ST_SERIALIZABLE | ST_PIN_TXN)
+        r.wrote_pending = 0
+        if r.ddl_pending:
+            r.ddl_pending = 0
+            if r.epoch != NULL:
+                add_one(r.epoch)
+        for i in range(r.nlinks):
+            other = r.links[i]
+            if other != NULL and other != ln and other.txn != 73 and not other.dead:
+                link_query(other, b"ROLLBACK", 8, OP_SWALLOW)
+                other.txn = 73
+                relay_send_tx(other)
+        return MORE
+    r.state |= ST_IN_TRANSACTION
+    if txn == 69:
+        r.state |= ST_FAILED
+    else:
+        r.state &= ~ST_FAILED
+    if r.wrote_pending:
+        r.state |= ST_WROTE_TXN | ST_WROTE_ANY
+    return MORE
+
+cdef void relay_send_tx(CLink *ln) noexcept nogil:
+    """Try to send queued bytes of our own without waiting; the rest goes with the next flush."""
+    cdef ssize_t n = send(ln.fd, ln.tx.data + ln.tx.start, <size_t> (ln.tx.end - ln.tx.start), MSG_DONTWAIT | MSG_NOSIGNAL)
+    if n > 0:
+        ln.tx.start += n
+    if ln.tx.start == ln.tx.end:
+        ln.tx.start = ln.tx.end = 0
+
+cdef int relay_failed_op(CRelay *r, CLink *ln, int op) noexcept nogil:
+    """An ErrorResponse answers op. Extended messages are skipped up to Sync, so their ops are over too."""
+    cdef int kind = op & 0xFF, event = MORE
+    if kind == 81 or kind == 70 or kind == 83:             # Query, FunctionCall, Sync: ReadyForQuery follows
+        ln.failed = 1
+        ln.copy_in = 0
+        return MORE
+    while op and (op & 0xFF) != 83 and (op & 0xFF) != 81 and (op & 0xFF) != 70:
+        if op & OP_NOTIFY:
+            r.done_failed += 1
+            event = DONE
+        op_pop(ln)
+        op = op_head(ln)
+    ln.skipping = (op & 0xFF) != 83
+    ln.copy_in = 0
+    return event
+
+cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
+    """Frame what arrived from a backend. Stops where Python is wanted (after the message that wants it), where framed bytes
+    must be sent before others are dropped (-1), or with MORE when it needs more bytes."""
+    cdef Py_ssize_t avail, total, need, take
+    cdef uint32_t size
+    cdef char *p
+    cdef int kind, op, drop, event, async_
+    while True:
+        avail = ln.rx.end - ln.seen
+        if avail <= 0:
+            return MORE
+        if ln.rest:
+            take = ln.rest if ln.rest < avail else avail
+            if ln.rest_drop:
+                if ln.seen > ln.rx.start:
+                    return -1
+                ln.rx.start += take
+            ln.seen += take
+            ln.rest -= take
+            continue
+        if avail < 5:
+            return MORE
+        p = ln.rx.data + ln.seen
+        kind = <uint8_t> p[0]
+        size = be32(p + 1)
+        if size < 4 or size > LARGE_MESSAGE:
+            return BACKEND_BAD
+        total = <Py_ssize_t> size + 1
+        op = op_head(ln)
+        if kind == 68 and not op & OP_CAPTURE:             # DataRow, the common one
+            need = 5
+        elif op & OP_CAPTURE:
+            need = total
+        elif kind == 90:
+            if size != 5:
+                return BACKEND_BAD
+            need = 6
+        elif kind == 69:
+            need = total if total < 1024 else 1024
+        elif kind == 83:
+            if size > SMALL_MESSAGE:
+                return BACKEND_BAD
+            need = total
+        else:
+            need = 5
+        if avail < need:
+            if link_room(ln, need - avail) < 0:
+                return NO_MEMORY
+            return MORE
+        async_ = kind == 78 or kind == 65 or kind == 83    # NoticeResponse, NotificationResponse, ParameterStatus
+        drop = op & OP_OURS
+        if kind == 65:
+            drop = ln != r.primary
+        elif op == 0 and ln != r.primary:
+            drop = 1                                       # a node the client does not know of speaks up
+        elif kind == 69 and (op & 0xFF) == 80 and op & OP_SWALLOW:
+            drop = 0                                       # a statement we carried to this node is refused: the client's
+        if drop and ln.seen > ln.rx.start:
+            return -1
+        event = MORE
+        if kind == 90:                                     # ReadyForQuery
+            if (op & 0xFF) != 83 and (op & 0xFF) != 81 and (op & 0xFF) != 70:
+                return BACKEND_BAD
+            op_pop(ln)
+            if op & OP_NOTIFY:
+                event = DONE
+                if ln.failed:
+                    r.done_failed += 1
+                else:
+                    r.dones += 1
+            if op & OP_OURS:
+                if ln.failed:
+                    ln.own_failed = 1
+                if ln.head == ln.tail:
+                    ln.txn = p[5]
+            else:
+                if relay_settled(r, ln, p[5]) == DIVERGED:
+                    event = DIVERGED
+            ln.failed = 0
+            ln.copy_in = 0
+        elif kind == 69:
+            relay_error_seen(r, ln, p, need, not drop)
+            if op:
+                event = relay_failed_op(r, ln, op)
+            elif ln != r.primary:
+                ln.dead = 1
+        elif async_:
+            if kind == 83 and ln == r.primary:
+                relay_parameter(r, p, total)
+        elif kind == 71 or kind == 87:                     # CopyInResponse, CopyBothResponse
+            ln.copy_in = 1
+            if (op & 0xFF) == 69:
+                op_drop_syncs(ln)
+        elif completes(op, kind):
+            op_pop(ln)
+            if op & OP_NOTIFY:
+                r.dones += 1
+                event = DONE
+        elif kind == 49 or kind == 50 or kind == 51:
+            return BACKEND_BAD                             # an answer to nothing
+        take = total if total < avail else avail
+        if drop:
+            if op & OP_CAPTURE and not async_ and buf_add(&ln.captured, p, total) < 0:
+                return NO_MEMORY
+            ln.rx.start += take
+        ln.rest = total - take
+        ln.rest_drop = drop != 0
+        ln.seen += take
+        if event != MORE:
+            return event
+
+cdef int relay_pass(CRelay *r, CLink *ln) noexcept nogil:
+    """Process and deliver until all that arrived is dealt with."""
+    cdef int rc, sent
+    while True:
+        rc = relay_process(r, ln)
+        sent = relay_deliver(r, ln)
+        if sent != MORE:
+            return sent                                    # an event stays in its flag
+        if rc != -1:
+            if rc == BACKEND_BAD:
+                r.gone = ln.index
+            return rc
+
+cdef int relay_pull(CRelay *r, CLink *ln, int flags) noexcept nogil:
+    """Receive once from a backend and pass it on. MORE also when nothing was there (errno EAGAIN)."""
+    cdef ssize_t n
+    if link_room(ln, ln.chunk) < 0:
+        return NO_MEMORY
+    n = recv(ln.fd, ln.rx.data + ln.rx.end, <size_t> (ln.rx.cap - ln.rx.end), flags)
+    if n > 0:
+        if n >= ln.chunk and ln.chunk < READ_MOST:
+            ln.chunk *= 2
+        ln.rx.end += n
+        return relay_pass(r, ln)
+    if n == 0 or (errno != EAGAIN and errno != EINTR):
+        ln.dead = 1
+        r.gone = ln.index
+        return BACKEND_GONE
+    return WAKE if errno == EINTR else QUIET

@@ -1,0 +1,548 @@
+# ---- client -> backend: settle each message, then send on -----------------------------------------------------------
+
+cdef int relay_flush(CRelay *r) noexcept nogil:
+    """Send what is settled to cur. While its socket is full its answers are taken, so that two full pipes cannot lock."""
+    cdef CLink *ln = r.cur
+    cdef ssize_t n
+    cdef Buf *b
+    cdef int rc
+    cdef pollfd p[2]
+    if ln == NULL:
+        return MORE
+    while ln.tx.start < ln.tx.end or r.rx.start < r.pos:
+        if ln.tx.start < ln.tx.end:
+            b = &ln.tx
+            n = send(ln.fd, b.data + b.start, <size_t> (b.end - b.start), MSG_DONTWAIT | MSG_NOSIGNAL)
+        else:
+            b = &r.rx
+            n = send(ln.fd, b.data + b.start, <size_t> (r.pos - b.start), MSG_DONTWAIT | MSG_NOSIGNAL)
+        if n >= 0:
+            b.start += n
+            r.segment_start = -1                           # some of it is out: it cannot move any more
+            if ln.tx.start == ln.tx.end:
+                ln.tx.start = ln.tx.end = 0
+            continue
+        if errno == EINTR:
+            continue
+        if errno != EAGAIN:
+            return relay_hear_out(r, ln)
+        p[0].fd = ln.fd
+        p[0].events = POLLIN | POLLOUT
+        p[1].fd = r.wakeup
+        p[1].events = POLLIN
+        p[0].revents = p[1].revents = 0
+        if poll(p, 2, -1) < 0 or p[1].revents:
+            return WAKE
+        if p[0].revents & POLLIN:
+            rc = relay_pull(r, ln, MSG_DONTWAIT)
+            if rc != MORE and rc != QUIET:
+                return rc
+    if r.rx.start == r.rx.end:
+        r.rx.start = r.rx.end = r.pos = 0
+        if r.rx.cap > KEEP_SIZE * 8:
+            buf_free(&r.rx)
+    return MORE
+
+cdef int relay_hear_out(CRelay *r, CLink *ln) noexcept nogil:
+    """A backend does not take bytes any more: its last words (57P01 ...) still go to the client."""
+    cdef int rc = MORE
+    while rc == MORE:
+        rc = relay_pull(r, ln, MSG_DONTWAIT)
+    if rc == QUIET or rc == WAKE:
+        ln.dead = 1
+        r.gone = ln.index
+        rc = BACKEND_GONE
+    return rc
+
+cdef int relay_wait_link(CRelay *r, CLink *ln) noexcept nogil:
+    """Wait until a backend says something, and pass it on. Blocks in recv for a moment, then in poll, which signals end."""
+    cdef pollfd p[2]
+    cdef int rc = relay_pull(r, ln, 0)
+    if rc != QUIET:
+        return rc
+    p[0].fd = ln.fd
+    p[1].fd = r.wakeup
+    p[0].events = p[1].events = POLLIN
+    p[0].revents = p[1].revents = 0
+    if poll(p, 2, -1) < 0 or p[1].revents:
+        return WAKE
+    return relay_pull(r, ln, MSG_DONTWAIT)
+
+cdef int relay_settle(CRelay *r, CLink *ln, int all_) noexcept nogil:
+    """Wait until a link has answered everything the client waits for (all_: our own requests too)."""
+    cdef int rc
+    cdef char flush_message[5]
+    rc = relay_flush(r)
+    if rc != MORE:
+        return rc
+    while ln.tx.start < ln.tx.end:                         # a link that is not cur
+        relay_send_tx(ln)
+        if ln.tx.start < ln.tx.end:
+            rc = relay_wait_link(r, ln)
+            if rc != MORE and rc != QUIET:
+                return rc
+    if (ln.pending or (all_ and ln.head != ln.tail)) and not ln.solicited:
+        flush_message[0] = 72
+        put_be32(flush_message + 1, 4)
+        if send(ln.fd, flush_message, 5, MSG_NOSIGNAL) == 5:
+            ln.solicited = 1
+    if ln.rx.end > ln.rx.start:
+        rc = relay_pass(r, ln)
+        if rc != MORE:
+            return rc
+    while ln.pending or (all_ and ln.head != ln.tail):
+        rc = relay_wait_link(r, ln)
+        if rc != MORE and rc != QUIET:
+            return rc
+    return MORE
+
+cdef int relay_select(CRelay *r, CLink *ln) noexcept nogil:
+    """Make ln the link that client messages go to. Answers keep the client's order: the other link finishes first."""
+    cdef int rc
+    cdef CLink *was = r.cur
+    if was == ln:
+        return MORE
+    if was != NULL:
+        rc = relay_settle(r, was, 0)
+        if rc != MORE:
+            return rc
+    elif r.rx.start < r.pos:
+        return CLIENT_BAD
+    r.cur = ln
+    return MORE
+
+cdef int relay_join(CRelay *r, CLink *ln) noexcept nogil:
+    """Bring a link to where the session is: its settings (Python replays them) and its open transaction."""
+    cdef int rc
+    if not ln.ready:
+        return CATCH_UP
+    if ln != r.primary and r.state & ST_IN_TRANSACTION and ln.txn == 73:
+        if r.begin_len == 0:
+            return CATCH_UP
+        if r.rx.start < r.pos:
+            rc = relay_flush(r)
+            if rc != MORE:
+                return rc
+        if link_query(ln, r.begin, r.begin_len, OP_SWALLOW) < 0:
+            return NO_MEMORY
+        ln.txn = 84
+    return MORE
+
+cdef inline CLink *relay_dest(CRelay *r, uint32_t code) noexcept nogil:
+    """The link of a route code; NULL when the load balance node is not connected yet."""
+    cdef CLink *ln
+    if code & 3 == DEST_BALANCE:
+        if r.primary.pending:
+            return r.primary                               # what is under way there may change the session's state
+        if r.ring_len:
+            ln = r.links[r.ring[r.ring_pos]]
+            return ln
+        return r.balance
+    return r.primary
+
+cdef void relay_effects(CRelay *r, CLink *ln, uint32_t code, const char *text, Py_ssize_t n) noexcept nogil:
+    """What a statement does to the session, booked when it is sent: if it fails the session errs to the primary's side."""
+    cdef Py_ssize_t i
+    relay_count(r, ln.node, code >> 16 & 15)
+    if code & DEST_BALANCE and r.ring_len:
+        r.ring_pos = (r.ring_pos + 1) & 255
+    if not code & (0x3FFF << 2):
+        return
+    if code & EF_WRITE:
+        r.wrote_pending = 1
+        r.state |= ST_WROTE_SESSION
+        if r.state & ST_IN_TRANSACTION:
+            r.state |= ST_WROTE_TXN | ST_WROTE_ANY
+    if code & EF_SERIALIZABLE:
+        r.state |= ST_SERIALIZABLE
+    if code & EF_PIN_TXN:
+        r.state |= ST_PIN_TXN
+    if code & EF_PIN_SESSION:
+        r.state |= ST_PIN_SESSION
+    if code & EF_BEGIN and not r.state & ST_IN_TRANSACTION:
+        if code & EF_BEGIN_PLAIN or text == NULL:
+            text = b"BEGIN"
+            n = 5
+        if n < 256:
+            for i in range(n):
+                r.begin[i] = text[i]
+            r.begin_len = <int> n
+        else:
+            r.begin_len = 0
+    if code & EF_TEMP and (code & EF_DDL or not r.salted):
+        r.salt = avalanche(r.salt + 1)
+        r.context ^= r.salt
+        r.salted = 1
+    if code & EF_DDL:
+        r.ddl_pending = 1
+
+cdef int relay_take(CRelay *r, CLink *ln, int op, int kept) noexcept nogil:
+    """The message at pos goes to ln: book its op (0 for none) and move on. ``kept``: how much of it is at hand."""
+    if op and not (ln.skipping and (op & 0xFF) != 83):
+        if op_push(ln, op) < 0:
+            return NO_MEMORY
+    r.rest = r.total - kept
+    r.pos += kept
+    r.looked = 0
+    if r.tell and op:
+        r.told_node = ln.node
+        r.told_at = r.pos - kept
+        r.told_size = kept
+        return TOLD
+    return MORE
+
+cdef inline uint32_t relay_look_up(CRelay *r, Print *sql) noexcept nogil:
+    cdef uint32_t code = verdict_get(&r.table, verdict_key(sql, r.context, r.state, r.epoch[0] if r.epoch else 0))
+    if r.hot != NULL:
+        if code:
+            r.hot.hits += 1
+        else:
+            r.hot.misses += 1
+    return code
+
+cdef int relay_print(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
+    """Fingerprint the SQL at hand; CLIENT_BAD when a NUL stands inside."""
+    if memchr(text, 0, <size_t> n) != NULL:
+        return CLIENT_BAD
+    fingerprint(<const uint8_t *> text, n, &r.seeds, r.backslash, r.exact, &r.sql)
+    if r.unsafe_encoding and r.sql.flags & FP_BYTES:
+        r.sql.flags |= FP_UNSURE
+    return MORE
+
+cdef int scan_query(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
+    cdef uint32_t code
+    cdef CLink *ln
+    cdef int rc, kept
+    cdef char *text = p + 5
+    cdef Py_ssize_t n = r.total - 6
+    if n < 0:
+        return CLIENT_BAD
+    if avail < r.total:
+        if r.total <= MAX_SQL:
+            return MORE
+        code = TOO_LONG
+        kept = <int> avail
+        n = avail - 5
+    else:
+        kept = <int> r.total
+        if p[r.total - 1] != 0 or relay_print(r, text, n) != MORE:
+            return CLIENT_BAD
+        code = relay_look_up(r, &r.sql)
+        if code == 0:
+            return MESSAGE
+    ln = relay_dest(r, code)
+    if r.segment != NULL:
+        return MESSAGE                                     # a Query before Sync: rare enough for Python
+    if ln == NULL:
+        return NEED_LINK
+    rc = relay_select(r, ln)
+    if rc == MORE:
+        rc = relay_join(r, ln)
+    if rc != MORE:
+        return rc
+    relay_effects(r, ln, code, text, n)
+    relay_begun(r, text, n)
+    rc = relay_take(r, ln, 81, kept)
+    ln.solicited = 1
+    return rc
+
+cdef int segment_enter(CRelay *r, CLink *ln) noexcept nogil:
+    """Choose where the extended messages up to the next Sync go; a batch that turns out to write moves to the primary."""
+    cdef CLink *was = r.segment
+    cdef int rc
+    cdef uint32_t i
+    if was == NULL:
+        rc = relay_select(r, ln)
+        if rc == MORE:
+            rc = relay_join(r, ln)
+        if rc == MORE:
+            r.segment = ln
+            r.segment_start = r.pos
+            r.segment_ops = 0
+            r.segment_links = <uint64_t> 1 << ln.index
+        return rc
+    if ln != r.primary or was == ln or was == r.primary or was.skipping:
+        return MORE
+    if r.segment_start == r.rx.start and r.segment_ops <= was.tail - was.head and not r.rest:
+        # nothing of it was sent: move it whole
+        rc = relay_join(r, ln)
+        if rc != MORE:
+            return rc
+        if was.pending == r.segment_ops:
+            for i in range(r.segment_ops):
+                if op_push(ln, was.ops[(was.tail - r.segment_ops + i) & (was.cap - 1)]) < 0:
+                    return NO_MEMORY
+            was.tail -= r.segment_ops
+            was.pending -= r.segment_ops
+            if r.unnamed == was:
+                r.unnamed = ln
+            if r.portal == was:
+                r.portal = ln
+            r.cur = r.segment = ln
+            r.segment_links = <uint64_t> 1 << ln.index
+            return MORE
+    rc = relay_select(r, ln)
+    if rc != MORE:
+        return rc
+    if was.skipping:
+        return relay_select(r, was)
+    r.segment = ln
+    r.segment_start = r.pos
+    r.segment_ops = 0
+    r.segment_links |= <uint64_t> 1 << ln.index
+    return relay_join(r, ln)
+
+cdef int segment_take(CRelay *r, int op, int kept) noexcept nogil:
+    cdef CLink *ln = r.segment
+    cdef uint32_t tail = ln.tail
+    cdef int rc = relay_take(r, ln, op, kept)
+    r.segment_ops += ln.tail - tail
+    ln.solicited = 0
+    return rc
+
+cdef int scan_parse(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
+    cdef uint32_t code
+    cdef CLink *ln
+    cdef int rc
+    cdef char *text = p + 6
+    cdef char *end
+    cdef Py_ssize_t n
+    if avail < 6:
+        return MORE
+    if avail < r.total:
+        return MORE if r.total <= MAX_SQL else MESSAGE
+    if p[5] != 0:
+        return MESSAGE                                     # a named statement: Python keeps book
+    end = <char *> memchr(text, 0, <size_t> (r.total - 6))
+    if end == NULL:
+        return CLIENT_BAD
+    n = end - text
+    if relay_print(r, text, n) != MORE:
+        return CLIENT_BAD
+    code = relay_look_up(r, &r.sql)
+    if code == 0:
+        return MESSAGE
+    ln = relay_dest(r, code)
+    if ln == NULL:
+        return NEED_LINK
+    rc = segment_enter(r, ln)
+    if rc != MORE:
+        return rc
+    r.unnamed = r.segment
+    r.unnamed_sql = r.sql
+    r.unnamed_known = 1
+    r.unnamed_parse.start = r.unnamed_parse.end = 0
+    if r.unnamed != r.primary and buf_add(&r.unnamed_parse, p, r.total) < 0:
+        return NO_MEMORY
+    if code & EF_BEGIN:
+        relay_note_begin(r, code, text, n)
+    relay_begun(r, text, n)
+    return segment_take(r, 80, <int> r.total)
+
+cdef void relay_note_begin(CRelay *r, uint32_t code, const char *text, Py_ssize_t n) noexcept nogil:
+    """Keep the text of an unnamed BEGIN for the moment a standby joins (relay_effects at Bind does not see it)."""
+    if r.state & ST_IN_TRANSACTION:
+        return
+    if code & EF_BEGIN_PLAIN or n > 255:
+        text = b"BEGIN"
+        n = 5
+    memcpy(r.begin, text, <size_t> n)
+    r.begin_len = <int> n
+
+cdef int scan_bind(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
+    cdef Py_ssize_t have = avail if avail < r.total else r.total, most = have - 5
+    cdef char *name
+    cdef char *end
+    cdef Named *row = NULL
+    cdef uint32_t code
+    cdef CLink *ln
+    cdef int rc
+    if most < 1:
+        return MORE
+    if p[5] != 0:
+        return MESSAGE                                     # a named portal
+    name = p + 6
+    end = <char *> memchr(name, 0, <size_t> (most - 1)) if most > 1 else NULL
+    if end == NULL:
+        if avail >= r.total or most > SMALL_MESSAGE:
+            return CLIENT_BAD
+        return MORE
+    if end == name:
+        if not r.unnamed_known or r.unnamed == NULL:
+            return MESSAGE
+        code = relay_look_up(r, &r.unnamed_sql)
+        if code == 0:
+            return MESSAGE
+        ln = relay_dest(r, code)
+        if r.unnamed == r.primary or ln == NULL or code & DEST_BALANCE:
+            ln = r.unnamed if r.unnamed == r.primary or not r.primary.pending else r.primary
+    else:
+        row = named_find(&r.named, name_print(&r.seeds, name, end - name))
+        if row == NULL:
+            return MESSAGE
+        code = relay_look_up(r, &row.sql)
+        if code == 0:
+            return MESSAGE
+        ln = relay_dest(r, code)
+        if ln == NULL:
+            return NEED_LINK
+    rc = segment_enter(r, ln)
+    if rc != MORE:
+        return rc
+    ln = r.segment
+    if row == NULL:
+        if ln != r.unnamed:                                # the transaction writes by now: parse it again there
+            if ln.skipping or r.unnamed_parse.end == 0:
+                return MESSAGE
+            rc = relay_flush(r)
+            if rc != MORE:
+                return rc
+            if link_say(ln, r.unnamed_parse.data, r.unnamed_parse.end, 80 | OP_SWALLOW) < 0:
+                return NO_MEMORY
+            r.unnamed = ln
+    elif not row.links >> ln.index & 1:
+        return MESSAGE
+    relay_effects(r, ln, code & ~EF_BEGIN if row == NULL else code, row.begin if row != NULL else NULL,
+                  cstrlen(row.begin) if row != NULL else 0)
+    relay_begun(r, NULL, 0)
+    r.portal = ln
+    return segment_take(r, 66, <int> have)
+
+cdef inline Py_ssize_t cstrlen(const char *s) noexcept nogil:
+    cdef Py_ssize_t n = 0
+    if s == NULL:
+        return 0
+    while s[n]:
+        n += 1
+    return n
+
+cdef int scan_rest_of_segment(CRelay *r, int kind, char *p) noexcept nogil:
+    """Execute, Describe, Close: where the statement or portal is. Whole messages only."""
+    cdef CLink *ln = r.segment
+    cdef Named *row
+    cdef int rc
+    cdef char *name = p + 5
+    if r.total < 6 + (kind != 69):
+        return CLIENT_BAD
+    if kind != 69:
+        name += 1
+    if memchr(name, 0, <size_t> (r.total - (name - p))) == NULL:
+        return CLIENT_BAD
+    if name[0] != 0:
+        if kind != 68 or p[5] != 83 or ln == NULL:         # only Describe of a named statement known where we are
+            return MESSAGE
+        row = named_find(&r.named, name_print(&r.seeds, name, cstrlen(name)))
+        if row == NULL or not row.links >> ln.index & 1:
+            return MESSAGE
+    elif ln == NULL:
+        ln = r.unnamed if kind != 69 and p[5] == 83 else r.portal
+        if ln == NULL:
+            ln = r.primary
+        rc = segment_enter(r, ln)
+        if rc != MORE:
+            return rc
+    return segment_take(r, kind, <int> r.total)
+
+cdef int scan_sync(CRelay *r) noexcept nogil:
+    cdef CLink *ln = r.segment
+    cdef int i, rc
+    if r.total != 5:
+        return CLIENT_BAD
+    if ln == NULL:
+        ln = r.primary
+        rc = relay_select(r, ln)
+        if rc != MORE:
+            return rc
+    if r.segment_links & ~(<uint64_t> 1 << ln.index):
+        for i in range(r.nlinks):                          # the batch has moved: end it where it began
+            if r.links[i] != NULL and i != ln.index and r.segment_links >> i & 1 and not r.links[i].dead:
+                r.links[i].skipping = 0
+                r.links[i].solicited = 1
+                if link_say(r.links[i], b"S\0\0\0\4", 5, 83 | OP_SWALLOW) < 0:
+                    return NO_MEMORY
+                relay_send_tx(r.links[i])
+    r.segment = NULL
+    r.segment_links = 0
+    r.segment_ops = 0
+    ln.skipping = 0
+    ln.solicited = 1
+    return relay_take(r, ln, 0 if ln.copy_in else 83, 5)
+
+cdef int relay_scan(CRelay *r) noexcept nogil:
+    """Settle the messages at hand one by one; MORE when the rest needs more bytes."""
+    cdef Py_ssize_t avail, before
+    cdef uint32_t size
+    cdef int kind, limit, rc
+    cdef char *p
+    while True:
+        avail = r.rx.end - r.pos
+        if r.rest:
+            if avail <= 0:
+                return MORE
+            if avail > r.rest:
+                avail = r.rest
+            r.pos += avail
+            r.rest -= avail
+            continue
+        if avail < 5:
+            return MORE
+        p = r.rx.data + r.pos
+        kind = <uint8_t> p[0]
+        limit = frontend_limit(kind)
+        size = be32(p + 1)
+        if limit == 0 or size < 4 or size > <uint32_t> limit:
+            r.bad = kind if limit == 0 else -1
+            return CLIENT_BAD
+        r.total = <Py_ssize_t> size + 1
+        r.bad = 0
+        before = r.pos
+        if r.every and not r.looked:
+            if avail < r.total and r.total <= MAX_SQL:
+                return MORE
+            r.looked = 1
+            return LOOK
+        if kind == 100 or kind == 99 or kind == 102:       # COPY data: to whom has asked for it
+            if r.cur == NULL:
+                r.cur = r.primary
+            if kind != 100:
+                r.cur.copy_in = 0
+                r.cur.solicited = 1
+            if avail > r.total:
+                avail = r.total
+            rc = relay_take(r, r.cur, 0, <int> avail)
+            if rc != MORE:
+                return rc
+            continue
+        if r.own_segment and kind != 88 and kind != 81:
+            if avail < r.total:
+                return MORE
+            return MESSAGE
+        if kind == 81:
+            rc = scan_query(r, p, avail)
+        elif kind == 80:
+            rc = scan_parse(r, p, avail)
+        elif kind == 66:
+            rc = scan_bind(r, p, avail)
+        elif kind == 70:
+            if avail < r.total and r.total <= MAX_SQL:
+                return MORE
+            return MESSAGE
+        elif avail < r.total:
+            return MORE
+        elif kind == 83:
+            rc = scan_sync(r)
+        elif kind == 72:
+            if r.total != 5:
+                return CLIENT_BAD
+            if r.cur == NULL:
+                r.cur = r.primary
+            r.cur.solicited = 1
+            rc = relay_take(r, r.cur, 0, 5)
+        elif kind == 88:
+            return TERMINATE
+        else:
+            rc = scan_rest_of_segment(r, kind, p)
+        if rc != MORE:
+            return rc
+        if r.pos == before:
+            return MORE                                    # not taken: needs more bytes

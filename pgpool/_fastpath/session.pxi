@@ -1,0 +1,578 @@
+# ---- waiting, and the face that Python sees -------------------------------------------------------------------------
+
+cdef int relay_room(CRelay *r) noexcept nogil:
+    """Room for the next receive: enough for the message at hand, when that is going to be read whole."""
+    cdef Py_ssize_t was = r.rx.start, want = r.chunk, missing = r.total - (r.rx.end - r.pos)
+    if r.rx.start == r.rx.end:
+        r.rx.start = r.rx.end = r.pos = was = 0
+        if r.segment_start >= 0:
+            r.segment_start = -1
+    elif missing > want and r.total <= MAX_SQL and not r.rest:
+        want = missing
+    if buf_room(&r.rx, want) < 0:
+        return -1
+    r.pos -= was - r.rx.start
+    if r.segment_start >= 0:
+        r.segment_start -= was - r.rx.start
+    return 0
+
+cdef int relay_hear(CRelay *r, int flags) noexcept nogil:
+    """Receive once from the client."""
+    cdef ssize_t n
+    if relay_room(r) < 0:
+        return NO_MEMORY
+    n = recv(r.fd, r.rx.data + r.rx.end, <size_t> (r.rx.cap - r.rx.end), flags)
+    if n > 0:
+        if n >= r.chunk and r.chunk < READ_MOST:
+            r.chunk *= 2
+        r.rx.end += n
+        return MORE
+    if n == 0:
+        r.eof = 1
+        return MORE
+    if errno == EAGAIN:
+        return QUIET
+    return WAKE if errno == EINTR else CLIENT_GONE
+
+cdef int relay_wait_client(CRelay *r, int timeout) noexcept nogil:
+    """Nothing is under way: wait for the client, a signal, or a backend that speaks up by itself."""
+    cdef pollfd p[66]
+    cdef CLink *of[66]
+    cdef int i, n = 2, got
+    cdef int rc = relay_hear(r, 0)
+    if rc != QUIET:
+        return rc
+    p[0].fd = r.fd
+    p[1].fd = r.wakeup
+    for i in range(r.nlinks):
+        if r.links[i] != NULL and not r.links[i].dead:
+            p[n].fd = r.links[i].fd
+            of[n] = r.links[i]
+            n += 1
+    for i in range(n):
+        p[i].events = POLLIN
+        p[i].revents = 0
+    got = poll(p, <unsigned long> n, timeout)
+    if got == 0:
+        return IDLE
+    if got < 0 or p[1].revents:
+        return WAKE
+    for i in range(2, n):
+        if p[i].revents:
+            rc = relay_pull(r, of[i], MSG_DONTWAIT)
+            if rc != MORE and rc != QUIET:
+                return rc
+    if p[0].revents:
+        return relay_hear(r, MSG_DONTWAIT)
+    return QUIET
+
+cdef int relay_wait_both(CRelay *r, CLink *ln) noexcept nogil:
+    """Answers are due, but the client may go on too (a pipeline, COPY IN, a batch without Sync)."""
+    cdef pollfd p[3]
+    cdef int rc = QUIET
+    p[0].fd = ln.fd
+    p[1].fd = r.wakeup
+    p[2].fd = -1 if r.eof else r.fd
+    p[0].events = p[1].events = p[2].events = POLLIN
+    p[0].revents = p[1].revents = p[2].revents = 0
+    if poll(p, 3, -1) < 0 or p[1].revents:
+        return WAKE
+    if p[0].revents:
+        rc = relay_pull(r, ln, MSG_DONTWAIT)
+        if rc != MORE and rc != QUIET:
+            return rc
+    if p[2].revents:
+        rc = relay_hear(r, MSG_DONTWAIT)
+        if not ln.copy_in and ln.pending:
+            r.pipelining = 1
+    return rc
+
+cdef int relay_loop(CRelay *r, int timeout) noexcept nogil:
+    cdef int rc
+    cdef CLink *ln
+    while True:
+        if r.dones or r.done_failed:
+            return DONE
+        if r.diverged:
+            return DIVERGED
+        ln = r.cur
+        if ln != NULL and ln.rx.end > ln.rx.start:
+            rc = relay_pass(r, ln)
+            if rc != MORE:
+                return rc
+        rc = relay_scan(r)
+        if rc != MORE:
+            return rc
+        rc = relay_flush(r)
+        if rc != MORE:
+            return rc
+        ln = r.cur
+        if ln != NULL and (ln.pending or ln.copy_in or (r.segment == ln and not ln.solicited)):
+            if ln.pending and ln.solicited and not ln.copy_in and not r.pipelining:
+                rc = relay_wait_link(r, ln)
+            elif r.eof and not (ln.pending and ln.solicited):
+                return CLIENT_GONE
+            else:
+                rc = relay_wait_both(r, ln)
+        elif r.eof:
+            return CLIENT_GONE
+        else:
+            rc = relay_wait_client(r, timeout)
+        if rc != MORE and rc != QUIET:
+            return rc
+
+cdef class Relay:
+    """The bytes of one client session after another. Made once per child; ``begin`` and ``end`` frame a session.
+
+    ``hot`` is this child's hot cell, ``header`` the shared header (epoch at byte 8), ``verdicts`` the table's bytes (all
+    writable views of shared memory which must outlive the relay), ``seeds`` two random 64-bit numbers that all children
+    share, ``wakeup`` a descriptor that becomes readable when a signal came.
+    """
+
+    cdef CRelay c
+    cdef list held
+    cdef object keep
+
+    def __cinit__(self, uint8_t[::1] hot, uint8_t[::1] header, uint8_t[::1] verdicts, tuple seeds, int wakeup):
+        cdef uint64_t buckets
+        memset(&self.c, 0, sizeof(CRelay))
+        if hot is not None:
+            self.c.hot = <Hot *> &hot[0]
+        if header is not None:
+            self.c.epoch = <uint32_t *> &header[8]
+        if verdicts is not None:
+            buckets = 1
+            while buckets * 2 * 64 <= <uint64_t> verdicts.shape[0]:
+                buckets *= 2
+            self.c.table.words = <uint64_t *> &verdicts[0]
+            self.c.table.mask = buckets - 1
+        make_seeds(&self.c.seeds, seeds[0], seeds[1])
+        self.c.wakeup = wakeup
+        self.held = []
+        self.keep = (hot, header, verdicts)
+
+    def __dealloc__(self):
+        buf_free(&self.c.rx)
+        buf_free(&self.c.unnamed_parse)
+        named_clear(&self.c.named)
+
+    # -- a session begins and ends --
+
+    def begin(self, int fd, bytes pending, uint64_t context, *, bint backslash=False, bint unsafe_encoding=False):
+        """Serve the client on ``fd`` (login over). ``pending``: what was read beyond the start-up."""
+        cdef CRelay *r = &self.c
+        r.fd = fd
+        r.rx.start = r.rx.end = r.pos = r.rest = r.total = 0
+        r.eof = r.pipelining = r.own_segment = r.looked = 0
+        r.primary = r.balance = r.cur = r.segment = r.portal = r.unnamed = NULL
+        r.segment_links = 0
+        r.segment_start = -1
+        r.segment_ops = 0
+        r.unnamed_known = 0
+        r.state = 0
+        r.wrote_pending = r.ddl_pending = r.salted = 0
+        r.context = context
+        r.salt = context
+        r.backslash = backslash
+        r.unsafe_encoding = unsafe_encoding
+        r.begin_len = 0
+        r.ring_len = r.ring_pos = 0
+        r.dones = r.done_failed = r.diverged = 0
+        r.last_error = 0
+        r.nlinks = 0
+        r.chunk = READ_SIZE // 2
+        self.held = []
+        if pending and buf_add(&r.rx, pending, len(pending)) < 0:
+            raise MemoryError
+        if r.hot != NULL:
+            r.hot.text_len = 0
+            relay_rested(r, 73)
+
+    def end(self):
+        """Forget the session. Links stay with their owner."""
+        cdef CRelay *r = &self.c
+        cdef Link link
+        for link in self.held:
+            link.c.index = -1
+        self.held = []
+        memset(r.links, 0, sizeof(r.links))
+        r.nlinks = 0
+        r.primary = r.balance = r.cur = r.segment = r.portal = r.unnamed = NULL
+        named_clear(&r.named)
+        r.rx.start = r.rx.end = r.pos = 0
+        if r.rx.cap > KEEP_SIZE:
+            buf_free(&r.rx)
+        buf_free(&r.unnamed_parse)
+        if r.hot != NULL:
+            r.hot.status = HOT_WAITING
+            r.hot.text_len = 0
+
+    def attach(self, Link link):
+        """Add a link; its place in the session's table. Raises OverflowError past 64."""
+        cdef int i
+        for i in range(self.c.nlinks):
+            if self.c.links[i] == NULL:
+                break
+        else:
+            i = self.c.nlinks
+        if i >= MAX_LINKS:
+            raise OverflowError("a session can hold 64 backend connections")
+        self.c.links[i] = &link.c
+        link.c.index = i
+        if i == self.c.nlinks:
+            self.c.nlinks += 1
+        self.held.append(link)
+        return i
+
+    def detach(self, Link link):
+        """Take a lost link out; nothing of the session may depend on it any more."""
+        cdef CRelay *r = &self.c
+        cdef CLink *c = &link.c
+        cdef uint32_t i
+        if c.index < 0:
+            return
+        r.links[c.index] = NULL
+        r.segment_links &= ~(<uint64_t> 1 << c.index)
+        for i in range(r.named.cap):
+            r.named.rows[i].links &= ~(<uint64_t> 1 << c.index)
+        if r.balance == c:
+            r.balance = NULL
+        if r.cur == c:
+            r.cur = NULL
+        if r.segment == c:
+            r.segment = NULL
+        if r.portal == c:
+            r.portal = NULL
+        if r.unnamed == c:
+            r.unnamed = NULL
+        c.index = -1
+        self.held.remove(link)
+
+    def set_primary(self, Link link):
+        self.c.primary = &link.c if link is not None else NULL
+
+    def set_balance(self, Link link):
+        self.c.balance = &link.c if link is not None else NULL
+
+    def set_ring(self, bytes indexes):
+        """Statement-level balancing: 256 link indexes drawn beforehand, used one after the other; b'' turns it off."""
+        if indexes and len(indexes) != 256:
+            raise ValueError("the ring holds 256 link indexes")
+        self.c.ring_len = <uint32_t> len(indexes)
+        self.c.ring_pos = 0
+        if indexes:
+            memcpy(self.c.ring, <const char *> indexes, 256)
+
+    def set_title(self, size_t address, int room):
+        """Where the last word of the process title stands; the memory must stay writable."""
+        self.c.title = <char *> address
+        self.c.title_room = room
+
+    def watch(self, *, bint every=False, bint tell=False, bint exact=False):
+        """``every``: come back with LOOK for each message; ``tell``: with TOLD after each; ``exact``: constants count."""
+        self.c.every = every
+        self.c.tell = tell
+        self.c.exact = exact
+
+    # -- running --
+
+    def run(self, int timeout=-1):
+        """Serve until Python is wanted; a Why. ``timeout``: milliseconds the client may be idle."""
+        cdef int why
+        with nogil:
+            why = relay_loop(&self.c, timeout)
+        return why
+
+    def barrier(self):
+        """Send what is settled, and wait until the client has all answers that are due. MORE, or why it stopped."""
+        cdef int why = MORE
+        with nogil:
+            if self.c.cur != NULL:
+                why = relay_settle(&self.c, self.c.cur, 0)
+        return why
+
+    def finish(self, Link link):
+        """Wait until ``link`` has answered everything, our own requests too. MORE, or why it stopped."""
+        cdef int why
+        with nogil:
+            why = relay_settle(&self.c, &link.c, 1)
+        return why
+
+    def ask(self, Link link, bytes sql, *, bint capture=False):
+        """Queue a simple query of our own; ``finish`` sends it and waits."""
+        if link_query(&link.c, sql, len(sql), OP_CAPTURE if capture else OP_SWALLOW) < 0:
+            raise MemoryError
+
+    def say(self, Link link, bytes message, str op):
+        """Queue a message of our own (Parse, Close ...) to go out before the client's next one to this link."""
+        if link_say(&link.c, message, len(message), (ord(op) | OP_SWALLOW) if op else 0) < 0:
+            raise MemoryError
+        link.c.solicited = op in ("Q", "S")
+
+    def push(self, Link link):
+        """Try to send queued messages of our own now, without waiting."""
+        relay_send_tx(&link.c)
+
+    def reply(self, bytes data):
+        """Send bytes of our own to the client. Call ``barrier`` first. MORE, or CLIENT_GONE."""
+        cdef Py_ssize_t at = 0, n = len(data)
+        cdef const char *p = data
+        cdef ssize_t got
+        cdef pollfd w
+        with nogil:
+            while at < n:
+                got = send(self.c.fd, p + at, <size_t> (n - at), MSG_DONTWAIT | MSG_NOSIGNAL)
+                if got >= 0:
+                    at += got
+                elif errno == EAGAIN:
+                    w.fd = self.c.fd
+                    w.events = POLLOUT
+                    w.revents = 0
+                    poll(&w, 1, 10000)
+                elif errno != EINTR:
+                    with gil:
+                        return CLIENT_GONE
+        return MORE
+
+    # -- the message at hand --
+
+    @property
+    def kind(self):
+        """Letter of the message at hand."""
+        return chr(<uint8_t> self.c.rx.data[self.c.pos])
+
+    @property
+    def whole(self):
+        """The message at hand is here to its last byte."""
+        return self.c.rx.end - self.c.pos >= self.c.total
+
+    def message(self):
+        """The message at hand, as far as it is here, header included."""
+        cdef Py_ssize_t n = self.c.rx.end - self.c.pos
+        return PyBytes_FromStringAndSize(self.c.rx.data + self.c.pos, n if n < self.c.total else self.c.total)
+
+    def told(self):
+        """The message just sent on (after TOLD), header included."""
+        return PyBytes_FromStringAndSize(self.c.rx.data + self.c.told_at, self.c.told_size)
+
+    @property
+    def told_node(self):
+        return self.c.told_node
+
+    @property
+    def bad(self):
+        """After CLIENT_BAD: the unknown message type, -1 for a wrong length, 0 for a malformed message."""
+        return self.c.bad
+
+    def look_up(self, bytes sql):
+        """Fingerprint this SQL as the message at hand; the route code the table holds for it now, or 0."""
+        if relay_print(&self.c, sql, len(sql)) != MORE:
+            raise ValueError("NUL in a statement")
+        return verdict_get(&self.c.table, verdict_key(&self.c.sql, self.c.context, self.c.state,
+                                                      self.c.epoch[0] if self.c.epoch else 0))
+
+    @property
+    def unsure(self):
+        """The lexer of the fingerprint was not sure where this statement ends: treat it as a write."""
+        return bool(self.c.sql.flags & FP_UNSURE)
+
+    def settle(self, uint32_t code):
+        """Store the route code of the statement last looked up, for its context, state and epoch."""
+        verdict_put(&self.c.table, verdict_key(&self.c.sql, self.c.context, self.c.state,
+                                               self.c.epoch[0] if self.c.epoch else 0), code)
+
+    def take(self, Link link, uint32_t code, bytes text=None, *, bint notify=False, bint unnamed=False):
+        """Send the message at hand to ``link`` under a route ``code``: effects booked, reply expected.
+
+        ``text``: its SQL, when it has any. ``notify``: come back with DONE when it is answered. ``unnamed``: it is the
+        Parse of the unnamed statement. MORE, or why it stopped: handle that and call again.
+        """
+        cdef CRelay *r = &self.c
+        cdef CLink *ln = &link.c
+        cdef int kind = <uint8_t> r.rx.data[r.pos], rc = MORE
+        cdef Py_ssize_t have = r.rx.end - r.pos
+        cdef const char *sql = NULL
+        cdef Py_ssize_t n = 0
+        cdef int flag = OP_NOTIFY if notify else 0
+        if have > r.total:
+            have = r.total
+        if text is not None:
+            sql = text
+            n = len(text)
+        with nogil:
+            if kind == 81 or kind == 70:
+                if r.segment != NULL:
+                    rc = segment_enter(r, ln)
+                    ln = r.segment
+                else:
+                    rc = relay_select(r, ln)
+                    if rc == MORE:
+                        rc = relay_join(r, ln)
+                if rc == MORE:
+                    relay_effects(r, ln, code, sql, n)
+                    relay_begun(r, sql, n)
+                    rc = relay_take(r, ln, kind | flag, <int> have)
+                    ln.solicited = 1
+            elif kind == 83:
+                rc = scan_sync(r)
+            else:
+                rc = segment_enter(r, ln)
+                if rc == MORE:
+                    ln = r.segment
+                    if kind == 66:
+                        relay_effects(r, ln, code, sql, n)
+                        relay_begun(r, sql, n)
+                    elif kind == 80 and unnamed:
+                        r.unnamed = ln
+                        r.unnamed_sql = r.sql
+                        r.unnamed_known = 0
+                        r.unnamed_parse.start = r.unnamed_parse.end = 0
+                        if ln != r.primary and buf_add(&r.unnamed_parse, r.rx.data + r.pos, have) < 0:
+                            rc = NO_MEMORY
+                        if code & EF_BEGIN and sql != NULL:
+                            relay_note_begin(r, code, sql, n)
+                    if rc == MORE:
+                        rc = segment_take(r, kind | flag, <int> have)
+        return rc
+
+    def known_unnamed(self):
+        """The table can settle Binds of the unnamed statement just parsed."""
+        self.c.unnamed_known = 1
+
+    def note_portal(self, Link link):
+        """The unnamed portal is on this link."""
+        self.c.portal = &link.c
+
+    def skip(self):
+        """The message at hand is dealt with and goes nowhere. Call ``barrier`` first."""
+        cdef CRelay *r = &self.c
+        r.pos += r.total
+        r.looked = 0
+        r.rx.start = r.pos
+
+    def segment_link(self):
+        """The node id of the link that extended messages go to since the last Sync, or -1."""
+        return self.c.segment.node if self.c.segment != NULL else -1
+
+    def unnamed_node(self):
+        return self.c.unnamed.node if self.c.unnamed != NULL else -1
+
+    def portal_node(self):
+        return self.c.portal.node if self.c.portal != NULL else -1
+
+    # -- named statements --
+
+    def remember(self, bytes name, Link link, bytes begin=None):
+        """``name`` is the statement last looked up, and prepared on ``link``. ``begin``: its text when it is a BEGIN."""
+        cdef Named *row = named_add(&self.c.named, name_print(&self.c.seeds, name, len(name)))
+        cdef Py_ssize_t i
+        if row == NULL:
+            raise MemoryError
+        row.sql = self.c.sql
+        row.links = <uint64_t> 1 << link.c.index
+        free(row.begin)
+        row.begin = NULL
+        if begin is not None:
+            row.begin = <char *> malloc(<size_t> len(begin) + 1)
+            if row.begin == NULL:
+                raise MemoryError
+            memcpy(row.begin, <const char *> begin, <size_t> len(begin))
+            row.begin[len(begin)] = 0
+
+    def prepared_on(self, bytes name, Link link):
+        """``link`` knows the named statement too from now on."""
+        cdef Named *row = named_find(&self.c.named, name_print(&self.c.seeds, name, len(name)))
+        if row != NULL:
+            row.links |= <uint64_t> 1 << link.c.index
+
+    def forget(self, bytes name=None):
+        """A named statement is gone; None: all of them."""
+        cdef Named *row
+        if name is None:
+            named_clear(&self.c.named)
+            return
+        row = named_find(&self.c.named, name_print(&self.c.seeds, name, len(name)))
+        if row != NULL:
+            named_drop(row)
+
+    # -- state --
+
+    @property
+    def state(self):
+        """model.State bits."""
+        return self.c.state
+
+    @state.setter
+    def state(self, uint32_t value):
+        self.c.state = value
+
+    @property
+    def context(self):
+        """Changes when the session may own temporary tables: what was known of names before counts no more."""
+        return self.c.context
+
+    @context.setter
+    def context(self, uint64_t value):
+        self.c.context = value
+
+    @property
+    def own_segment(self):
+        """Python answers the extended messages up to the next Sync."""
+        return bool(self.c.own_segment)
+
+    @own_segment.setter
+    def own_segment(self, bint value):
+        self.c.own_segment = value
+
+    @property
+    def begin_text(self):
+        """What a standby is sent to join the open transaction; b'' when only Python can bring it there."""
+        return PyBytes_FromStringAndSize(self.c.begin, self.c.begin_len)
+
+    @begin_text.setter
+    def begin_text(self, bytes value):
+        self.c.begin_len = <int> len(value) if len(value) < 256 else 0
+        memcpy(self.c.begin, <const char *> value, <size_t> self.c.begin_len)
+
+    @property
+    def backslash(self):
+        """standard_conforming_strings is off."""
+        return bool(self.c.backslash)
+
+    @property
+    def ended(self):
+        """The client has closed its side."""
+        return bool(self.c.eof)
+
+    @property
+    def primary_busy(self):
+        """The client waits for something the primary was asked."""
+        return self.c.primary != NULL and self.c.primary.pending > 0
+
+    def next_in_ring(self):
+        """The link index that statement-level balancing would use now, or -1."""
+        return self.c.ring[self.c.ring_pos] if self.c.ring_len else -1
+
+    def take_done(self):
+        """``(done, failed)``: how many requests with ``notify`` are over since the last call."""
+        pair = self.c.dones, self.c.done_failed
+        self.c.dones = self.c.done_failed = 0
+        return pair
+
+    def take_diverged(self):
+        diverged = bool(self.c.diverged)
+        self.c.diverged = 0
+        return diverged
+
+    def gone_node(self):
+        """After BACKEND_GONE or BACKEND_BAD: which node."""
+        cdef CLink *ln = self.c.links[self.c.gone]
+        return ln.node if ln != NULL else -1
+
+    def rest(self):
+        """Set the reported status after an answer of our own."""
+        relay_rested(&self.c, self.c.primary.txn if self.c.primary != NULL else 73)
+
+    def begun(self, bytes text):
+        """Report a request that we answer ourselves."""
+        relay_begun(&self.c, text, len(text))
