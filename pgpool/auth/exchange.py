@@ -98,7 +98,7 @@ def parse_verifier(text: str) -> Verifier | None:
     except binascii.Error:
         return None
     iterations = int(match[1])
-    if not 1 <= iterations <= MAX_ITERATIONS or not 1 <= len(salt) <= MAX_SALT or len(stored) != KEY or len(server) != KEY:
+    if iterations > MAX_ITERATIONS or not 1 <= len(salt) <= MAX_SALT or len(stored) != KEY or len(server) != KEY:
         return None
     return Verifier(iterations, salt, stored, server)
 
@@ -178,7 +178,7 @@ def _nonce(value: bytes) -> bytes:
 
 
 class ScramServer:
-    """Checks a client against a verifier: ``first(client_first) -> server_first``, ``final(client_final) -> server_final``.
+    """Checks a client: ``first(client_first) -> server_first``, then ``final(client_final) -> server_final``.
 
     With ``mock`` the user is unknown: the exchange runs to its end all the same and always fails there.
     After success ``keys`` holds the ClientKeys recovered from the client's proof.

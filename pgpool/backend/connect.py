@@ -1,8 +1,8 @@
 """One live link to a backend: connect, log in (with stored secrets, or relaying the exchange to the client), cancel.
 
-Whose word counts: auth/gate. What goes wrong is told apart by class: BackendFailed (cannot connect, broke off, broke the
-protocol), BackendRefused (its own ErrorResponse), AuthenticationFailed (we or the client cannot prove the user),
-ClientGone. A closed fd is never returned and never leaked.
+Whose word counts: auth/gate. What goes wrong is told apart by class: BackendFailed (cannot connect, broke off, broke
+the protocol), BackendRefused (its own ErrorResponse), AuthenticationFailed (we or the client cannot prove the user),
+ClientGone. No fd is leaked whatever happens.
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING
 from ..auth import exchange, gate
 from ..auth.exchange import ExchangeFailed, ScramClient
 from ..auth.gate import Admission, LinkAuth
-from ..errors import AuthenticationFailed, BackendFailed, BackendRefused, PgpoolError, ProtocolViolation
-from ..errors import StatementError
+from ..errors import (
+    AuthenticationFailed,
+    BackendFailed,
+    BackendRefused,
+    PgpoolError,
+    ProtocolViolation,
+    StatementError,
+)
 from ..system import sockets
 from ..system.channel import Channel, ChannelError
 from ..wire import messages
@@ -88,10 +94,20 @@ def open_channel(
 ) -> Channel:
     """Connects to a backend; BackendFailed when that does not work within connect_timeout (ms)."""
     # the place for SSLRequest to the backend (settings.ssl), before anything else is sent
-    try:
-        fd = sockets.connect(backend.hostname, backend.port, settings.connect_timeout)
-    except OSError as error:
-        raise _failed(node_id, f'could not connect to "{backend.hostname}", port {backend.port}: {error}') from None
+    end = time.monotonic() + settings.connect_timeout / 1000 if settings.connect_timeout else 0.0
+    while True:
+        timeout = max(1, int((end - time.monotonic()) * 1000)) if end else 0
+        try:
+            fd = sockets.connect(backend.hostname, backend.port, timeout, wakeup_fd)
+            break
+        except InterruptedError:
+            if on_wake is not None:
+                on_wake()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise _failed(
+                node_id, f'could not connect to host "{backend.hostname}", port {backend.port}: {reason}'
+            ) from None
     return Channel(fd, deadline=deadline, wakeup_fd=wakeup_fd, on_wake=on_wake)
 
 
@@ -232,7 +248,9 @@ class _Attempt:
             raise _failed(self.node_id, "invalid authentication request")
         else:
             raise AuthenticationFailed(
-                "failed to authenticate with backend", detail=f"unsupported authentication method {code}", sqlstate="XX000"
+                "failed to authenticate with backend",
+                detail=f"unsupported authentication method {code}",
+                sqlstate="XX000",
             )
         return False
 

@@ -7,11 +7,11 @@ Two system calls per receive, one per send. Errors are named by what happened; t
 from __future__ import annotations
 
 import os
-import select
 import time
 from collections.abc import Callable
 
 from ..errors import PgpoolError
+from . import sockets
 
 READ_SIZE = 8192
 MAX_LOGIN_MESSAGE = 65535
@@ -41,13 +41,16 @@ class ChannelFraming(ChannelError):
 
 
 class Channel:
-    """``deadline`` is on time.monotonic()'s clock, 0 = none. ``on_wake()`` is called when ``wakeup_fd`` becomes readable
-    during a wait: it must drain it, and may raise to end the wait. ``pending`` holds bytes read and not yet consumed:
-    whoever takes the fd over takes these first."""
+    """``deadline`` is on time.monotonic()'s clock, 0 = none. ``on_wake()`` is called when ``wakeup_fd`` becomes
+    readable during a wait: it must drain it, and may raise to end the wait. ``pending`` holds bytes read and not yet
+    consumed: whoever takes the fd over takes these first.
+    """
 
     __slots__ = ("_on_wake", "_sent", "_wakeup_fd", "deadline", "fd", "pending")
 
-    def __init__(self, fd: int, *, deadline: float = 0.0, wakeup_fd: int = -1, on_wake: Callable[[], None] | None = None):
+    def __init__(
+        self, fd: int, *, deadline: float = 0.0, wakeup_fd: int = -1, on_wake: Callable[[], None] | None = None
+    ) -> None:
         self.fd = fd
         self.deadline = deadline
         self.pending = b""
@@ -110,7 +113,7 @@ class Channel:
     def _fill(self) -> None:
         """Waits for bytes and appends them to ``pending``."""
         while True:
-            self._wait(select.POLLIN)
+            self._wait()
             try:
                 data = os.read(self.fd, READ_SIZE)
             except BlockingIOError:
@@ -129,7 +132,7 @@ class Channel:
         view = memoryview(data)
         while view:
             if self._sent + len(view) > SAFE_BURST:
-                self._wait(select.POLLOUT)
+                self._wait(write=True)
             try:
                 # more than a burst could block in the kernel, out of reach of deadline and wakeup
                 count = os.write(self.fd, view[:SAFE_BURST])
@@ -141,8 +144,8 @@ class Channel:
             self._sent += count
             view = view[count:]
 
-    def _wait(self, what: int) -> None:
-        """Until the fd is ready for ``what`` (or broken: then the read or write says so)."""
+    def _wait(self, write: bool = False) -> None:
+        """Until the fd can be read, or written (or is broken: then the read or write says so)."""
         wakeup = self._wakeup_fd
         while True:
             timeout = None
@@ -150,11 +153,8 @@ class Channel:
                 timeout = self.deadline - time.monotonic()
                 if timeout <= 0:
                     raise ChannelTimeout("timeout expired")
-            poll = select.poll()
-            poll.register(self.fd, what)
-            if wakeup >= 0:
-                poll.register(wakeup, select.POLLIN)
-            ready = {fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000 + 1)}
+            reads = [wakeup] if wakeup >= 0 else []
+            ready = sockets.wait(reads, timeout, (self.fd,)) if write else sockets.wait([self.fd, *reads], timeout)
             if wakeup in ready and self._on_wake is not None:
                 self._on_wake()
             if self.fd in ready:

@@ -97,7 +97,7 @@ def parse_startup(packet: bytes) -> SSLRequest | GSSENCRequest | CancelRequest |
     if not 4 <= len(packet) <= MAX_STARTUP - 4:
         raise ProtocolViolation("invalid length of startup packet")
     code = int.from_bytes(packet[:4], "big")
-    if code == SSL_CODE or code == GSSENC_CODE:
+    if code in (SSL_CODE, GSSENC_CODE):
         if len(packet) != 4:
             raise ProtocolViolation("invalid length of startup packet")
         return SSLRequest() if code == SSL_CODE else GSSENCRequest()
