@@ -1,0 +1,254 @@
+"""Real PostgreSQL servers: one of them, or a primary with streaming standbys."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import psycopg
+
+from .places import free_port, pg_bin, run, server_user, short_dir, spawn, wait_until
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "200",
+    "max_prepared_transactions": "20",
+    "max_wal_senders": "10",
+    "wal_level": "replica",
+    "hot_standby": "on",
+    "hot_standby_feedback": "on",
+    "wal_receiver_status_interval": "1s",
+    "wal_retrieve_retry_interval": "100ms",
+    "lc_messages": "C",
+    "log_line_prefix": "%m [%p] %u@%d %a: ",
+    "logging_collector": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+@functools.cache
+def _template() -> Path:
+    """A data directory made by initdb once per test run; everybody copies it."""
+    place = short_dir("pgtpl")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    run(
+        [pg_bin() / "initdb", "-D", place / "data", "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E", "UTF8"],
+        user=server_user(),
+    )
+    return place / "data"
+
+
+class Postgres:
+    """One server with its own data directory, TCP port and unix socket directory.
+
+    `start` and `stop` may be called many times; `remove` ends it for good. User `postgres` may do everything (trust).
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, name: str = "pg", settings: dict[str, str] | None = None):
+        self.name = name
+        self.port = free_port()
+        self.place = short_dir("pgt")
+        self.data = self.place / "data"
+        self.log = self.place / "log"
+        self.log.touch()
+        self.settings = {**SETTINGS, **(settings or {})}
+        self.process: subprocess.Popen | None = None
+
+    def create(self, databases: tuple[str, ...] = ("app",)) -> Postgres:
+        """Make the data directory from the template, start, and create the databases and the `sr` role."""
+        run(["cp", "-a", "--reflink=auto", _template(), self.data], user=server_user())
+        self.configure()
+        self.start()
+        with self.connect("postgres") as conn:
+            conn.execute("CREATE ROLE sr LOGIN IN ROLE pg_monitor")
+            for database in databases:
+                conn.execute(f'CREATE DATABASE "{database}"')
+        return self
+
+    def configure(self, **settings: str) -> None:
+        """Write the settings (a later line wins) into the file which postgresql.conf includes; no reload."""
+        self.settings.update(settings)
+        lines = [f"{key} = '{value}'\n" for key, value in self.settings.items()]
+        lines += [f"port = {self.port}\n", f"unix_socket_directories = '{self.place}'\n"]
+        (self.data / "tests.conf").write_text("".join(lines))
+        main = self.data / "postgresql.conf"
+        if "tests.conf" not in main.read_text():
+            with main.open("a") as file:
+                file.write("\ninclude 'tests.conf'\n")
+
+    def start(self, wait: bool = True) -> None:
+        assert self.process is None or self.process.poll() is not None, f"{self.name} runs already"
+        self.process = spawn([pg_bin() / "postgres", "-D", self.data], user=server_user(), log=self.log)
+        if wait:
+            wait_until(self._ready, f"{self.name} to answer on port {self.port} (log {self.log})")
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self.name} ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}")
+        try:
+            self.connect("postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop: smart, fast (default) or immediate; waits for the end."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(30)
+
+    def kill(self) -> None:
+        """SIGKILL the postmaster: no goodbye to anybody."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+
+    def freeze(self) -> None:
+        """SIGSTOP postmaster and backends: connections are accepted by the kernel, nobody answers."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, signum: int) -> None:
+        import psutil
+
+        assert self.process is not None
+        postmaster = psutil.Process(self.process.pid)
+        for process in [postmaster, *postmaster.children(recursive=True)]:
+            process.send_signal(signum)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def reload(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
+    def promote(self) -> None:
+        """End recovery and wait until the server takes writes."""
+        self.execute("SELECT pg_promote(true, 30)")
+        wait_until(lambda: not self.in_recovery(), f"{self.name} to be promoted")
+
+    def in_recovery(self) -> bool:
+        return self.value("SELECT pg_is_in_recovery()")
+
+    def dsn(self, database: str = "app", user: str = "postgres", **options) -> str:
+        return psycopg.conninfo.make_conninfo(
+            host=self.host, port=self.port, dbname=database, user=user, connect_timeout=10, **options
+        )
+
+    def connect(self, database: str = "app", **options) -> psycopg.Connection:
+        """A direct connection in autocommit mode."""
+        return psycopg.connect(self.dsn(database, **options), autocommit=True)
+
+    def execute(self, sql: str, database: str = "app") -> list[tuple]:
+        with self.connect(database) as conn:
+            cursor = conn.execute(sql)
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, sql: str, database: str = "app"):
+        """The first column of the first row."""
+        return self.execute(sql, database)[0][0]
+
+    def backends(self, where: str = "true") -> list[dict]:
+        """Client backends of pg_stat_activity other than our own, as dicts."""
+        with self.connect("postgres") as conn:
+            cursor = conn.cursor(row_factory=psycopg.rows.dict_row)
+            cursor.execute(
+                "SELECT pid, datname, usename, application_name, state, query, backend_type, xact_start"
+                f" FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                f" AND ({where})"
+            )
+            return cursor.fetchall()
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def remove(self) -> None:
+        self.stop("immediate")
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+class Cluster:
+    """A primary (node 0) and streaming standbys (1 ...); the application_name of node N is serverN."""
+
+    def __init__(
+        self, standbys: int = 1, settings: dict[str, str] | None = None, databases: tuple[str, ...] = ("app",)
+    ):
+        self.nodes: list[Postgres] = []
+        self.settings = settings
+        self.databases = databases
+        self._standbys = standbys
+
+    def create(self) -> Cluster:
+        self.nodes.append(Postgres("server0", self.settings).create(self.databases))
+        for number in range(1, self._standbys + 1):
+            self.add_standby(f"server{number}")
+        return self
+
+    def add_standby(self, name: str) -> Postgres:
+        """A new standby copied from the primary by pg_basebackup -R, started and streaming."""
+        node = Postgres(name, self.settings)
+        self.nodes.append(node)
+        run(
+            [
+                pg_bin() / "pg_basebackup", "-D", node.data, "-R", "-X", "stream", "-c", "fast",
+                "-d", f"host={self.primary.host} port={self.primary.port} user=postgres application_name={name}",
+            ],
+            user=server_user(),
+        )  # fmt: skip
+        node.configure()
+        node.start()
+        wait_until(lambda: name in self.streaming(), f"{name} to stream")
+        return node
+
+    @property
+    def primary(self) -> Postgres:
+        return self.nodes[0]
+
+    @property
+    def standby(self) -> Postgres:
+        return self.nodes[1]
+
+    def streaming(self) -> set[str]:
+        """Application names of the standbys which stream from the primary now."""
+        rows = self.primary.execute("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
+        return {row[0] for row in rows}
+
+    def wait_for_catchup(self) -> None:
+        """Return when every running standby has replayed what the primary has written until now."""
+        lsn = self.primary.value("SELECT pg_current_wal_flush_lsn()")
+        for node in self.nodes[1:]:
+            if node.process is not None and node.process.poll() is None:
+                wait_until(
+                    lambda node=node: node.value(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'"), f"{node.name} at {lsn}"
+                )
+
+    def execute(self, sql: str, database: str = "app") -> list[tuple]:
+        """Run on the primary, straight, and wait until the standbys have it."""
+        rows = self.primary.execute(sql, database)
+        self.wait_for_catchup()
+        return rows
+
+    def remove(self) -> None:
+        for node in reversed(self.nodes):
+            node.remove()
