@@ -1,4 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3
+# The other directives come from setup.py: checks off, or on in a debug build (a directive here would win over those).
 """The compiled unit of the hot path: a table of contents over its parts (house.md section 2).
 
 frame       byte buffers and message framing
