@@ -35,14 +35,14 @@ class BuildExt(build_ext):
         kind = f"debug={DEBUG} werror={WERROR}\n"
         if not mark.exists() or mark.read_text() != kind:
             self.force = True
-            mark.parent.mkdir(exist_ok=True)
-            mark.write_text(kind)
         # Here and not at import, so that asking for metadata or making an sdist compiles nothing.
         for extension in self.extensions:
             directives = {"language_level": 3, **CHECKS}
             compiled = cythonize([extension], compiler_directives=directives, force=bool(self.force))
             extension.sources = compiled[0].sources
         super().run()
+        mark.parent.mkdir(exist_ok=True)
+        mark.write_text(kind)
 
 
 def fastpath() -> Extension:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
+import pwd
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import setproctitle
 
@@ -139,6 +141,36 @@ def run_command(command: str, timeout: float | None = None) -> int:
             os.killpg(running.pid, signals.SIGKILL)
             running.wait()
             raise TimeoutError(f"command did not end within {timeout:g} s: {command}") from None
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    user: str = "",
+    env: Mapping[str, str] | None = None,
+    cwd: str = "/",
+    output: str = "",
+    timeout: float | None = None,
+) -> tuple[int, str]:
+    """Run a program to its end, without a shell; returns (exit code, what it printed, stderr included).
+
+    ``user``: run it as this user, with that user's primary group only (needs root). ``output``: append what it prints to
+    this file instead of returning it; needed when the program leaves a server behind, which would hold a pipe open. It
+    runs in a session of its own, so that Ctrl-C at our terminal does not reach it. OSError when it cannot be started;
+    after ``timeout`` seconds it is killed: TimeoutError.
+    """
+    identity: dict = {}
+    if user:
+        identity = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+    with open(output, "ab") if output else contextlib.nullcontext(subprocess.PIPE) as out:
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd,
+                start_new_session=True, timeout=timeout, **identity,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"command did not end within {timeout:g} s: {argv[0]}") from None
+    return done.returncode, (done.stdout or b"").decode(errors="replace")
 
 
 def daemonize(keep_fds: Iterable[int] = ()) -> None:
