@@ -52,18 +52,20 @@ class Shared:
 
     @classmethod
     def create(cls, settings: Settings, *, verdict_bits: int = VERDICT_BITS) -> Shared:
-        """Lay out the area for num_init_children, max_pool and the configured backends; every one is WAITING.
+        """Lay out the area for num_init_children, max_pool and the configured backends; every one is WAITING,
+        gaps in the numbering are UNUSED.
 
         Room is left for backends which a reload adds: 8 ids above the highest, 128 in all.
         """
-        highest = max((b.id for b in settings.backends), default=-1)
+        used = [b.id for b in settings.backends if b.used]
+        highest = max(used, default=-1)
         nodes = min(highest + 1 + SPARE_NODES, MAX_NODES)
         shared = cls(Layout(nodes, settings.num_init_children, max(1, settings.max_pool), 1 << verdict_bits))
         now = time.time()
         shared._cluster.write(parent_pid=os.getpid(), start_time=now)
-        for backend in settings.backends:
-            shared.nodes[backend.id].write_state(NodeState.WAITING, False, "configured", now)
-        shared._header.set("main_id", min((b.id for b in settings.backends), default=-1))
+        for node_id in used:
+            shared.nodes[node_id].write_state(NodeState.WAITING, False, "configured", now)
+        shared._header.set("main_id", min(used, default=-1))
         return shared
 
     def _write_header(self) -> None:
@@ -156,7 +158,8 @@ class Shared:
         return Role.MAIN if node_id == self.main_id else Role.REPLICA
 
     def node_views(self, settings: Settings) -> tuple[NodeView, ...]:
-        """One snapshot per configured backend, in id order; backends for which there is no room are left out."""
+        """One snapshot per backend in id order, gaps in the numbering included (UNUSED); backends for which there is no
+        room are left out."""
         mode = settings.mode
         views = []
         for conf in settings.backends:
