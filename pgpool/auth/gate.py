@@ -8,10 +8,13 @@ be handed out without asking the backend. Sources: behaviour.md 9.1, 9.2, 14.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..errors import AuthenticationFailed, ClientGone, ProtocolViolation, SessionFatal
-from ..system.channel import Channel, ChannelClosed, ChannelFraming, ChannelTimeout
+from ..system import sockets
+from ..system.channel import Channel, ChannelClosed, ChannelFraming, ChannelTimeout, UnexpectedMessage
+from ..system.interfaces import interfaces
+from ..system.sockets import Peer
 from ..wire import messages
 from ..wire.startup import (
     MAX_STARTUP,
@@ -21,82 +24,14 @@ from ..wire.startup import (
     Startup,
     parse_startup,
 )
-from . import exchange
+from . import exchange, hba
+from .admission import Admission, LinkAuth, salt_of
 from .exchange import ClientKeys, ExchangeFailed, ScramServer, Verifier
+from .hba import Hba
 
-_SALT_SECRET = os.urandom(32)
-"""Made in the parent, inherited by all children: the SCRAM salt of a user, known or not, is the same everywhere."""
-
-
-@dataclass(slots=True)
-class Admission:
-    """What is known about a client's identity, and the secrets with which to log in to backends in its name."""
-
-    user: str
-    verified: bool = False
-    """We or a backend checked a secret of this user in this session (or an administrator's rule stands for it)."""
-    typed: bool = False
-    """``password`` is what the client typed; as long as ``verified`` is False nobody has checked it."""
-    clear_text: bool = False
-    """allow_clear_text_frontend_auth: where no secret is stored, the client may be asked for a clear text password."""
-    negotiated: bool = False
-    """NegotiateProtocolVersion was already sent (or is not needed): login must not send one."""
-    password: bytes | None = field(default=None, repr=False)
-    md5: bytes | None = field(default=None, repr=False)
-    verifier: Verifier | None = field(default=None, repr=False)
-    keys: ClientKeys | None = field(default=None, repr=False)
-
-    @property
-    def md5_secret(self) -> bytes | None:
-        """The secret for md5, from either side's view."""
-        if self.password is not None:
-            return exchange.md5_secret(self.password, messages.raw(self.user))
-        return self.md5
-
-    @property
-    def scram_secret(self) -> bytes | ClientKeys | None:
-        """What logs in to a backend by SCRAM."""
-        return self.password if self.password is not None else self.keys
-
-    @property
-    def scram_verifier(self) -> Verifier | None:
-        """What checks a client by SCRAM."""
-        if self.password is not None:
-            return exchange.make_verifier(self.password, salt_of(self.user))
-        return self.verifier
-
-    @classmethod
-    def own(cls, user: str, password: bytes | None = None, md5: bytes | None = None) -> Admission:
-        """For sessions we open ourselves (checks, relation cache): there is no client to verify."""
-        return cls(user, verified=True, negotiated=True, password=password, md5=md5)
-
-
-@dataclass(frozen=True, slots=True)
-class LinkAuth:
-    """How a pooled link was logged in, as far as handing it to the next client of the same user needs it."""
-
-    method: str
-    """'trust', 'password', 'md5' or 'scram': what the backend demanded."""
-    salt: bytes = field(default=b"", repr=False)
-    digest: bytes = field(default=b"", repr=False)
-    """Salted hash of the password a client typed and the backend accepted; b'' when none was typed."""
-
-    def recalls(self, password: bytes) -> bool:
-        return bool(self.digest) and exchange.same(exchange.blind(password, self.salt), self.digest)
-
-
-def link_auth(method: str, admission: Admission) -> LinkAuth:
-    """The LinkAuth of a login that succeeded."""
-    if admission.typed and admission.password is not None:
-        salt = os.urandom(16)
-        return LinkAuth(method, salt, exchange.blind(admission.password, salt))
-    return LinkAuth(method)
-
-
-def salt_of(user: str) -> bytes:
-    """SCRAM salt for a user whose verifier we compute (or pretend to have): 16 bytes."""
-    return exchange.blind(b"salt" + messages.raw(user), _SALT_SECRET)[:16]
-
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from .passwd import PoolPasswd
 
 # ---------------------------------------------------------------- the first packets
 
@@ -156,16 +91,15 @@ def read_answer(channel: Channel) -> bytes:
     Raises ClientGone, ProtocolViolation (anything else came: PostgreSQL's text).
     """
     try:
-        kind, payload = channel.read_message()
+        return channel.read_message(expect=b"p")[1]
+    except UnexpectedMessage as error:
+        if error.kind == ord("X"):
+            raise ClientGone("the client gave up") from None
+        raise ProtocolViolation(f"expected password response, got message type {error.kind}") from None
     except ChannelFraming as error:
         raise ProtocolViolation(error.message) from None
     except (ChannelClosed, ChannelTimeout) as error:
         raise ClientGone(error.message) from None
-    if kind != b"p":
-        if kind == b"X":
-            raise ClientGone("the client gave up")
-        raise ProtocolViolation(f"expected password response, got message type {kind[0]}")
-    return payload
 
 
 def ask_password(channel: Channel, before: bytes = b"") -> bytes:
@@ -214,3 +148,163 @@ def challenge_scram(
         return None
     assert server.keys is not None
     return server.keys, messages.authentication_sasl_final(final)
+
+
+class System:
+    """The Resolver of real life: asks the system."""
+
+    def name_of(self, address: str) -> str:
+        return sockets.host_name(address)
+
+    def addresses_of(self, name: str) -> list[str]:
+        return sockets.addresses_of(name)
+
+    def interfaces(self) -> list[hba.Interface]:
+        return interfaces()
+
+
+# ---------------------------------------------------------------- admission
+
+
+def admit(
+    channel: Channel,
+    startup: Startup,
+    settings: Settings,
+    rules: Hba | None,
+    passwd: PoolPasswd,
+    peer: Peer,
+    *,
+    ssl: bool = False,
+    resolver: hba.Resolver | None = None,
+) -> Admission:
+    """Lets a client in as far as we decide it; what the Admission still lacks, the backend decides (login, reuse).
+
+    Raises AuthenticationFailed (texts: behaviour.md 9.2, 14), ProtocolViolation, ClientGone.
+    """
+    admission = passwd.admission(startup.user)
+    if not settings.enable_pool_hba:
+        admission.clear_text = settings.allow_clear_text_frontend_auth
+        return admission
+    found = rules and hba.match(
+        rules.rules, peer.host, peer.is_unix, ssl, startup.user, startup.database, resolver or System()
+    )
+    method = found.method if found else "reject"
+    if method in hba.NOT_YET:
+        raise _refused(f'authentication method "{method}" is not supported in this version yet')
+    check = _CHECKS.get(method)
+    if check is None:
+        raise _refused(
+            f'no pool_hba.conf entry for host "{peer.host}", user "{startup.user}", database "{startup.database}", '
+            f"SSL {'on' if ssl else 'off'}"
+        )
+    check(channel, startup, admission)
+    return admission
+
+
+def _refused(detail: str) -> AuthenticationFailed:
+    return AuthenticationFailed(
+        "client authentication failed", detail=detail, hint="see pgpool log for details", sqlstate="XX000"
+    )
+
+
+def _failed(method: str, detail: str) -> AuthenticationFailed:
+    return AuthenticationFailed(f"{method} authentication failed", detail=detail, sqlstate="XX000")
+
+
+def _negotiation(startup: Startup, admission: Admission) -> bytes:
+    """We ask before any backend is known: the client gets the version that we speak."""
+    admission.negotiated = True
+    return startup.negotiation(messages.PROTOCOL_3_2)
+
+
+def _trust(channel: Channel, startup: Startup, admission: Admission) -> None:
+    """The administrator's word: a stored secret logs in for whoever comes. Nothing stored: the backend asks."""
+    admission.verified = admission.password is not None or admission.md5 is not None
+
+
+def _password(channel: Channel, startup: Startup, admission: Admission) -> None:
+    """Clear text, compared with the entry; without an entry the backend must demand and accept the password."""
+    typed = ask_password(channel, _negotiation(startup, admission))
+    accepted = admission.accepts(typed)
+    if accepted is False:
+        raise AuthenticationFailed(
+            f'password authentication failed for user "{startup.user}"',
+            detail="password does not match",
+            sqlstate="XX000",
+        )
+    admission.verified = accepted is True
+    admission.password, admission.typed = typed, True
+
+
+def _md5(channel: Channel, startup: Startup, admission: Admission) -> None:
+    secret = admission.md5_secret
+    if secret is None:
+        raise _failed("md5", f'pool_passwd file does not contain an entry for "{startup.user}"')
+    if not challenge_md5(channel, secret, _negotiation(startup, admission)):
+        raise _failed("md5", "password does not match")
+    admission.verified = True
+
+
+def _scram(channel: Channel, startup: Startup, admission: Admission) -> None:
+    """An unknown user goes through the same exchange and gets the same answer as a wrong password."""
+    if admission.md5 is not None:
+        raise _failed("SCRAM", f'pool_passwd file does not contain valid SCRAM entry for "{startup.user}"')
+    before = _negotiation(startup, admission)
+    proof = challenge_scram(channel, startup.user, admission.scram_verifier, before)
+    if proof is None:
+        raise _failed("SCRAM", f'username "{startup.user}" or password is not valid')
+    admission.keys, admission.prelude = proof
+    admission.verified = True
+
+
+_CHECKS = {"trust": _trust, "password": _password, "md5": _md5, "scram-sha-256": _scram}
+
+
+def reuse(channel: Channel, startup: Startup, admission: Admission, link: LinkAuth) -> bytes | None:
+    """May this client have a pooled link of his user and database, without asking the backend?
+
+    Asks the client to prove itself where that is still open. Returns what it must get in front of AuthenticationOk;
+    None: the link is not for him, make a new one with the same ``admission`` (a password typed here is used there).
+    Raises AuthenticationFailed when what is stored says no, ProtocolViolation, ClientGone.
+    """
+    if not admission.verified and not _reverify(channel, startup, admission, link):
+        return None
+    return admission.take_prelude() + _negotiated(startup, admission, link)
+
+
+def _negotiated(startup: Startup, admission: Admission, link: LinkAuth) -> bytes:
+    """What the backend of the link had answered to this version, unless the client has heard it already."""
+    if admission.negotiated:
+        return b""
+    admission.negotiated = True
+    return startup.negotiation(link.protocol)
+
+
+def _reverify(channel: Channel, startup: Startup, admission: Admission, link: LinkAuth) -> bool:
+    if admission.typed:
+        admission.verified = link.recalls(admission.password)
+        return admission.verified
+    if link.method == "trust":
+        return True
+    if link.method == "md5" and admission.md5_secret is not None:
+        if not challenge_md5(channel, admission.md5_secret, _negotiated(startup, admission, link)):
+            raise password_failed(startup.user)
+        admission.verified = True
+        return True
+    if link.method == "scram" and (verifier := admission.scram_verifier) is not None:
+        proof = challenge_scram(channel, startup.user, verifier, _negotiated(startup, admission, link))
+        if proof is None:
+            raise password_failed(startup.user)
+        admission.keys, admission.prelude = proof
+        admission.verified = True
+        return True
+    if link.digest and (link.method == "password" or admission.clear_text):
+        admission.password = ask_password(channel, _negotiated(startup, admission, link))
+        admission.typed = True
+        admission.verified = link.recalls(admission.password)
+    return admission.verified
+
+
+def password_failed(user: str) -> AuthenticationFailed:
+    """The text and code of PostgreSQL's own refusal."""
+    return AuthenticationFailed(f'password authentication failed for user "{user}"', sqlstate="28P01")

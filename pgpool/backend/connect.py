@@ -2,7 +2,7 @@
 
 Whose word counts: auth/gate. What goes wrong is told apart by class: BackendFailed (cannot connect, broke off, broke
 the protocol), BackendRefused (its own ErrorResponse), AuthenticationFailed (we or the client cannot prove the user),
-ClientGone. No fd is leaked whatever happens.
+SessionFatal (the backend hung up while the client was asked: says nothing about the node), ClientGone. No fd is leaked whatever happens.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..auth import exchange, gate
+from ..auth.admission import Admission, LinkAuth
 from ..auth.exchange import ExchangeFailed, ScramClient
-from ..auth.gate import Admission, LinkAuth
 from ..errors import (
     AuthenticationFailed,
     BackendFailed,
     BackendRefused,
     PgpoolError,
     ProtocolViolation,
+    SessionFatal,
     StatementError,
 )
 from ..system import sockets
@@ -67,12 +68,11 @@ class Login:
     def fd(self) -> int:
         return self.channel.fd
 
-    def negotiate(self, startup: Startup) -> bytes:
-        """NegotiateProtocolVersion for a client that reuses this link; b'' when none is needed."""
-        return startup.negotiation(self.protocol)
+    def greeting(self, prelude: bytes) -> bytes:
+        """``prelude``, then AuthenticationOk to ReadyForQuery, as the client of this link gets it in one piece.
 
-    def greeting(self, prelude: bytes = b"") -> bytes:
-        """AuthenticationOk to ReadyForQuery, as the client of this link gets it in one piece."""
+        ``prelude``: that of this Login for the client that made it, what gate.reuse returned for later ones.
+        """
         return b"".join(
             (
                 prelude,
@@ -130,10 +130,14 @@ def login(
     ``admission`` holds is used. ``deadline``: time.monotonic() seconds, 0 none.
     """
     channel = open_channel(node_id, backend, settings, deadline, wakeup_fd, on_wake)
+    attempt = _Attempt(node_id, channel, startup, admission, client)
     try:
-        return _Attempt(node_id, channel, startup, admission, client).run()
+        return attempt.run()
     except ChannelError as error:
         channel.close()
+        if attempt.asked:
+            # a client that answers too late is hung up on by the backend: that must not look like a dead node
+            raise SessionFatal("the backend closed the connection during authentication", sqlstate="08006") from None
         raise _failed(node_id, error.message) from None
     except BaseException:
         channel.close()
@@ -159,11 +163,13 @@ class _Attempt:
         self.negotiating = True
         self.method = "trust"
         self.relaying = False
+        self.asked = False
+        """The client was asked for something in this login: the backend had to wait for it."""
         self.rounds = 0
         self.proved = False
         """The backend has proved that it knows the user's SCRAM secret, or was not asked to."""
         self.scram: ScramClient | None = None
-        self.out = b""
+        self.out = admission.take_prelude() if client is not None else b""
 
     def run(self) -> Login:
         self.channel.send(self.startup.render())
@@ -260,7 +266,7 @@ class _Attempt:
         if self.method == "trust":
             # a password was demanded of the client, and this backend did not look at it
             if admission.typed and not admission.verified:
-                raise _password_failed(admission.user)
+                raise gate.password_failed(admission.user)
         elif self.scram is not None and not self.proved:
             raise _failed(self.node_id, "the backend ended the SCRAM exchange without proving itself")
         else:
@@ -271,11 +277,13 @@ class _Attempt:
         admission = self.admission
         return self.client if not admission.verified and not admission.typed else None
 
-    def require_secret(self, secret: object, why: str = "valid password not found") -> None:
+    def require_secret(self, secret: object) -> None:
         """A stored secret is used only for a client whose identity was proved, or who has typed it."""
         admission = self.admission
         if secret is None or not (admission.verified or admission.typed):
-            raise AuthenticationFailed("failed to authenticate with backend", detail=why, sqlstate="XX000")
+            raise AuthenticationFailed(
+                "failed to authenticate with backend", detail="valid password not found", sqlstate="XX000"
+            )
 
     def type_password(self, client: Channel) -> None:
         admission = self.admission
@@ -283,6 +291,8 @@ class _Attempt:
         admission.typed = True
 
     def take_out(self) -> bytes:
+        """What must go out in front of a question to the client."""
+        self.asked = True
         out, self.out = self.out, b""
         return out
 
@@ -303,7 +313,7 @@ class _Attempt:
         if client is not None:
             if admission.md5_secret is not None:
                 if not gate.challenge_md5(client, admission.md5_secret, self.take_out()):
-                    raise _password_failed(admission.user)
+                    raise gate.password_failed(admission.user)
                 admission.verified = True
             elif admission.clear_text:
                 self.type_password(client)
@@ -330,7 +340,7 @@ class _Attempt:
             if verifier is not None:
                 answer = gate.challenge_scram(client, admission.user, verifier, self.take_out())
                 if answer is None:
-                    raise _password_failed(admission.user)
+                    raise gate.password_failed(admission.user)
                 admission.verified = True
                 admission.keys, final = answer
                 self.keep(final)
@@ -338,7 +348,7 @@ class _Attempt:
                 self.type_password(client)
             else:
                 return self.relay(messages.AUTH_SASL, payload)
-        self.require_secret(admission.scram_secret if offered else None, "using SCRAM-SHA-256 needs a password")
+        self.require_secret(admission.scram_secret if offered else None)
         assert admission.scram_secret is not None
         self.scram = ScramClient(admission.scram_secret, os.urandom(18).hex().encode())
         self.channel.send(messages.sasl_initial_response(exchange.MECHANISM, self.scram.first()))
@@ -381,7 +391,8 @@ class _Attempt:
     def settle(self) -> Login:
         """Reads ParameterStatus, BackendKeyData up to ReadyForQuery."""
         admission = self.admission
-        link = Login(self.node_id, self.channel, self.protocol, gate.link_auth(self.method, admission), self.relaying)
+        auth = LinkAuth.of(self.method, self.protocol, admission)
+        link = Login(self.node_id, self.channel, self.protocol, auth, self.relaying)
         link.reusable = not self.relaying
         status: list[bytes] = []
         size = 0
@@ -408,12 +419,8 @@ class _Attempt:
             if size > MAX_STATUS:
                 raise _failed(self.node_id, "too many messages after authentication")
         link.raw_status = b"".join(status)
-        link.prelude = self.take_out()
+        link.prelude = self.out
         return link
-
-
-def _password_failed(user: str) -> AuthenticationFailed:
-    return AuthenticationFailed(f'password authentication failed for user "{user}"', sqlstate="28P01")
 
 
 def cancel(node_id: int, backend: BackendConf, settings: Settings, pid: int, key: bytes) -> None:

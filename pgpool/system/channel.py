@@ -40,6 +40,14 @@ class ChannelFraming(ChannelError):
     """The peer announced a length that no message of its kind may have."""
 
 
+class UnexpectedMessage(ChannelError):
+    """The peer began a message that may not come now; ``kind`` is its type byte."""
+
+    def __init__(self, kind: int):
+        super().__init__(f"unexpected message type {kind}")
+        self.kind = kind
+
+
 class Channel:
     """``deadline`` is on time.monotonic()'s clock, 0 = none. ``on_wake()`` is called when ``wakeup_fd`` becomes
     readable during a wait: it must drain it, and may raise to end the wait. ``pending`` holds bytes read and not yet
@@ -94,9 +102,16 @@ class Channel:
         self.pending = self.pending[size:]
         return packet
 
-    def read_message(self, limit: int = MAX_LOGIN_MESSAGE) -> tuple[bytes, bytes]:
-        """The next message as (type byte, payload). ``limit`` caps the payload in bytes; beyond: ChannelFraming."""
+    def read_message(self, limit: int = MAX_LOGIN_MESSAGE, expect: bytes = b"") -> tuple[bytes, bytes]:
+        """The next message as (type byte, payload). ``limit`` caps the payload in bytes; beyond: ChannelFraming.
+
+        ``expect``: the type bytes that may come; another one raises UnexpectedMessage before its length is looked at.
+        """
+        while not self.pending:
+            self._fill()
         pending = self.pending
+        if expect and pending[0] not in expect:
+            raise UnexpectedMessage(pending[0])
         while len(pending) < 5:
             self._fill()
             pending = self.pending
