@@ -7,6 +7,13 @@ cdef extern from "sys/socket.h" nogil:
     enum: MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK
     ssize_t recv(int fd, void *buf, size_t n, int flags)
     ssize_t send(int fd, const void *buf, size_t n, int flags)
+    enum: SOL_SOCKET, SO_RCVTIMEO
+    int setsockopt(int fd, int level, int name, const void *value, unsigned int size)
+
+cdef extern from "sys/time.h" nogil:
+    struct timeval:
+        long tv_sec
+        long tv_usec
 
 cdef extern from "poll.h" nogil:
     enum: POLLIN, POLLOUT, POLLERR, POLLHUP
@@ -49,6 +56,13 @@ cdef struct CLink:
     int own_failed           # an op of ours failed since Python last looked
     Buf tx                   # injected bytes to go out before the client's next ones
     Buf captured
+
+cdef void set_patience(int fd, long ms) noexcept nogil:
+    """recv on fd gives up after so long: a signal that came just before it is noticed then at the latest."""
+    cdef timeval tv
+    tv.tv_sec = 0
+    tv.tv_usec = ms * 1000
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(timeval))
 
 cdef int op_push(CLink *ln, int op) noexcept nogil:
     cdef uint16_t *fresh
@@ -150,6 +164,7 @@ cdef class Link:
         self.c.index = -1
         self.c.txn = 73
         self.c.chunk = READ_SIZE
+        set_patience(fd, 100)
 
     def __dealloc__(self):
         buf_free(&self.c.rx)

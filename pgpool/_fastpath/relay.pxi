@@ -36,6 +36,7 @@ cpdef enum Why:
     QUIET = 14            # internal: nothing was there to receive
     LOOK = 15             # Python asked to see every message first
     TOLD = 16             # Python asked to be told where each message went: told_node, told()
+    ENDED = 17            # the transaction that Python watches is over: ended_well
 
 cdef enum:
     MAX_LINKS = 64
@@ -136,10 +137,18 @@ cdef struct CRelay:
     int done_failed                  # events that wait for Python
     int dones
     int diverged
+    int watching                     # Python wants to know when the transaction ends
+    int ended
+    int ended_well
+    int group_failed                 # the primary reported an error since its last ReadyForQuery
+    int rolled_back                  # the last CommandComplete said ROLLBACK
+    int notify_execute               # the next Execute is to be reported when done
+    CLink *wanted                    # CATCH_UP: who must be brought up to date
     int gone
     int bad
     uint64_t last_error              # the five letters of the last SQLSTATE that went to the client, and its link
     int last_error_link
+    int last_fatal
     char *title
     int title_room
 
@@ -234,8 +243,10 @@ cdef void relay_error_seen(CRelay *r, CLink *ln, const char *p, Py_ssize_t n, in
         i = j + 1
     relay_count(r, ln.node, severity)
     if client:
+        r.group_failed = 1
         r.last_error = state
         r.last_error_link = ln.index
+        r.last_fatal = severity != 8
 
 cdef void relay_parameter(CRelay *r, const char *p, Py_ssize_t n) noexcept nogil:
     """Two ParameterStatus change how SQL is read."""
@@ -261,6 +272,11 @@ cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
             return MORE                                    # more is under way: what it did is not known to be over
         r.state &= ~(ST_IN_TRANSACTION | ST_FAILED | ST_WROTE_TXN | ST_SERIALIZABLE | ST_PIN_TXN)
         r.wrote_pending = 0
+        if r.watching:
+            r.watching = 0
+            r.ended = 1
+            r.ended_well = not r.rolled_back and not r.group_failed
+        r.group_failed = 0
         if r.ddl_pending:
             r.ddl_pending = 0
             if r.epoch != NULL:
@@ -271,7 +287,8 @@ cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
                 link_query(other, b"ROLLBACK", 8, OP_SWALLOW)
                 other.txn = 73
                 relay_send_tx(other)
-        return MORE
+        return ENDED if r.ended else MORE
+    r.group_failed = 0
     r.state |= ST_IN_TRANSACTION
     if txn == 69:
         r.state |= ST_FAILED
@@ -312,7 +329,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
     cdef Py_ssize_t avail, total, need, take
     cdef uint32_t size
     cdef char *p
-    cdef int kind, op, drop, event, async_
+    cdef int kind, op, drop, event, async_, rc
     while True:
         avail = ln.rx.end - ln.seen
         if avail <= 0:
@@ -349,6 +366,8 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             if size > SMALL_MESSAGE:
                 return BACKEND_BAD
             need = total
+        elif kind == 67:
+            need = total if total < 13 else 13
         else:
             need = 5
         if avail < need:
@@ -382,8 +401,9 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
                 if ln.head == ln.tail:
                     ln.txn = p[5]
             else:
-                if relay_settled(r, ln, p[5]) == DIVERGED:
-                    event = DIVERGED
+                rc = relay_settled(r, ln, p[5])
+                if rc != MORE:
+                    event = rc
             ln.failed = 0
             ln.copy_in = 0
         elif kind == 69:
@@ -399,7 +419,11 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             ln.copy_in = 1
             if (op & 0xFF) == 69:
                 op_drop_syncs(ln)
+        elif kind == 67 and (op & 0xFF) == 81:
+            r.rolled_back = total >= 13 and memcmp(p + 5, b"ROLLBACK", 8) == 0
         elif completes(op, kind):
+            if kind == 67 and not op & OP_OURS:
+                r.rolled_back = total >= 13 and memcmp(p + 5, b"ROLLBACK", 8) == 0
             op_pop(ln)
             if op & OP_NOTIFY:
                 r.dones += 1
@@ -408,7 +432,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             return BACKEND_BAD                             # an answer to nothing
         take = total if total < avail else avail
         if drop:
-            if op & OP_CAPTURE and not async_ and buf_add(&ln.captured, p, total) < 0:
+            if op & OP_CAPTURE and kind != 78 and kind != 65 and buf_add(&ln.captured, p, total) < 0:
                 return NO_MEMORY
             ln.rx.start += take
         ln.rest = total - take

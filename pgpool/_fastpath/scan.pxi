@@ -114,6 +114,7 @@ cdef int relay_select(CRelay *r, CLink *ln) noexcept nogil:
 cdef int relay_join(CRelay *r, CLink *ln) noexcept nogil:
     """Bring a link to where the session is: its settings (Python replays them) and its open transaction."""
     cdef int rc
+    r.wanted = ln
     if not ln.ready:
         return CATCH_UP
     if ln != r.primary and r.state & ST_IN_TRANSACTION and ln.txn == 73:
@@ -140,6 +141,12 @@ cdef inline CLink *relay_dest(CRelay *r, uint32_t code) noexcept nogil:
         return r.balance
     return r.primary
 
+cdef void relay_wrote(CRelay *r) noexcept nogil:
+    r.wrote_pending = 1
+    r.state |= ST_WROTE_SESSION
+    if r.state & ST_IN_TRANSACTION:
+        r.state |= ST_WROTE_TXN | ST_WROTE_ANY
+
 cdef void relay_effects(CRelay *r, CLink *ln, uint32_t code, const char *text, Py_ssize_t n) noexcept nogil:
     """What a statement does to the session, booked when it is sent: if it fails the session errs to the primary's side."""
     cdef Py_ssize_t i
@@ -149,10 +156,7 @@ cdef void relay_effects(CRelay *r, CLink *ln, uint32_t code, const char *text, P
     if not code & (0x3FFF << 2):
         return
     if code & EF_WRITE:
-        r.wrote_pending = 1
-        r.state |= ST_WROTE_SESSION
-        if r.state & ST_IN_TRANSACTION:
-            r.state |= ST_WROTE_TXN | ST_WROTE_ANY
+        relay_wrote(r)
     if code & EF_SERIALIZABLE:
         r.state |= ST_SERIALIZABLE
     if code & EF_PIN_TXN:
@@ -441,6 +445,9 @@ cdef int scan_rest_of_segment(CRelay *r, int kind, char *p) noexcept nogil:
         rc = segment_enter(r, ln)
         if rc != MORE:
             return rc
+    if kind == 69 and r.notify_execute:
+        r.notify_execute = 0
+        kind |= OP_NOTIFY
     return segment_take(r, kind, <int> r.total)
 
 cdef int scan_sync(CRelay *r) noexcept nogil:

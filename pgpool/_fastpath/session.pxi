@@ -95,6 +95,8 @@ cdef int relay_loop(CRelay *r, int timeout) noexcept nogil:
             return DONE
         if r.diverged:
             return DIVERGED
+        if r.ended:
+            return ENDED
         ln = r.cur
         if ln != NULL and ln.rx.end > ln.rx.start:
             rc = relay_pass(r, ln)
@@ -178,7 +180,11 @@ cdef class Relay:
         r.begin_len = 0
         r.ring_len = r.ring_pos = 0
         r.dones = r.done_failed = r.diverged = 0
+        r.watching = r.ended = r.group_failed = r.rolled_back = r.notify_execute = 0
+        r.wanted = NULL
+        set_patience(fd, 20)
         r.last_error = 0
+        r.last_fatal = 0
         r.nlinks = 0
         r.chunk = READ_SIZE // 2
         self.held = []
@@ -289,6 +295,13 @@ cdef class Relay:
         with nogil:
             if self.c.cur != NULL:
                 why = relay_settle(&self.c, self.c.cur, 0)
+        return why
+
+    def flush(self):
+        """Send what is settled. MORE, or why it stopped."""
+        cdef int why
+        with nogil:
+            why = relay_flush(&self.c)
         return why
 
     def finish(self, Link link):
@@ -559,6 +572,27 @@ cdef class Relay:
         self.c.dones = self.c.done_failed = 0
         return pair
 
+    def watch_transaction(self):
+        """Come back with ENDED when the open transaction (or this request, outside of one) is over."""
+        self.c.watching = 1
+
+    def take_ended(self):
+        """After ENDED: did it commit?"""
+        self.c.ended = 0
+        return bool(self.c.ended_well)
+
+    def notify_execute(self):
+        """Come back with DONE when the next Execute of the unnamed portal is answered."""
+        self.c.notify_execute = 1
+
+    def wanted_node(self):
+        """After CATCH_UP: the node to be brought up to date."""
+        return self.c.wanted.node if self.c.wanted != NULL else -1
+
+    def rebase(self, uint64_t context):
+        """A new session context (search_path, role ...); what the session may own of temporary tables stays in it."""
+        self.c.context = context ^ self.c.salt if self.c.salted else context
+
     def take_diverged(self):
         diverged = bool(self.c.diverged)
         self.c.diverged = 0
@@ -576,3 +610,34 @@ cdef class Relay:
     def begun(self, bytes text):
         """Report a request that we answer ourselves."""
         relay_begun(&self.c, text, len(text))
+
+    def feed(self, bytes pending):
+        """Client bytes that were read before the relay took over."""
+        if pending and buf_add(&self.c.rx, pending, len(pending)) < 0:
+            raise MemoryError
+
+    def current_node(self):
+        """The node that client messages went to last, or -1."""
+        return self.c.cur.node if self.c.cur != NULL else -1
+
+    def node_at(self, int index):
+        """The node id of a link index, or -1."""
+        return self.c.links[index].node if 0 <= index < self.c.nlinks and self.c.links[index] != NULL else -1
+
+    def note_write(self):
+        """A statement that writes is sent under another name (EXECUTE)."""
+        relay_wrote(&self.c)
+
+    def last_error_was_fatal(self):
+        """The last ErrorResponse the client got from a backend was FATAL or PANIC."""
+        return bool(self.c.last_fatal)
+
+    def index_of(self, Link link):
+        """The link's place in the session's table."""
+        return link.c.index
+
+    def read_as(self, *, bint backslash, bytes client_encoding):
+        """How SQL is to be read at the start of the session; ParameterStatus changes it later."""
+        cdef bytes message = b"S\0\0\0\0client_encoding\0" + client_encoding + b"\0\0\0\0\0\0\0\0"
+        self.c.backslash = backslash
+        relay_parameter(&self.c, message, len(message))

@@ -1,0 +1,167 @@
+"""A child: one client after another, until it is told to end, grows old, or has served enough (behaviour.md 2)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..auth import hba, passwd
+from ..backend.pool import Pool
+from ..backend.relcache import Relcache
+from ..errors import PgpoolError, ProcessExit
+from ..policy.route import RoutingSettings
+from ..session import conversation
+from ..session.worker import Worker
+from ..system import process, signals
+from ..system.logs import log
+from ..system.sockets import Acceptor, Listener
+from .reload import read_again
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..shared import Shared
+    from .options import Options
+
+from .._fastpath import Relay
+
+_HANDLED = (
+    signals.SIGTERM, signals.SIGINT, signals.SIGQUIT, signals.SIGHUP, signals.SIGUSR1, signals.SIGUSR2,
+)  # fmt: skip
+_NOW = {signals.SIGINT, signals.SIGQUIT}
+TITLE = "pgpool: "
+LAST_WORD = 24
+"""Bytes at the end of the title for what the session does: written by the relay in place."""
+
+
+def child_main(
+    index: int, settings: Settings, shared: Shared, listeners: Sequence[Listener], options: Options
+) -> int:
+    """The life of the child in place ``index``; returns its exit code."""
+    return Child(index, settings, shared, listeners, options).live()
+
+
+class Child:
+    def __init__(
+        self, index: int, settings: Settings, shared: Shared, listeners: Sequence[Listener], options: Options
+    ) -> None:
+        self.options = options
+        self.signals = signals.install(_HANDLED)
+        log.set_process("child", "CHILD")
+        cell = shared.children[index]
+        cell.start(os.getpid(), time.time())
+        header = shared.buf[:64]
+        relay = Relay(cell.hot, header, shared.verdicts, shared.seeds, self.signals.wakeup_fd)
+        self.worker = Worker(
+            index=index,
+            settings=settings,
+            shared=shared,
+            cell=cell,
+            pool=Pool(cell.slots),
+            relay=relay,
+            relcache=Relcache(settings),
+            routing=RoutingSettings.of(settings),
+            wakeup_fd=self.signals.wakeup_fd,
+            woken=self.woken,
+            title=self.title,
+        )
+        self.read_passwords()
+        self.acceptor = Acceptor(listeners, self.signals.wakeup_fd)
+        self.title_area = process.title_area()
+        self.busy = False
+        self.served = 0
+        self.idle_from = time.monotonic()
+        self.title("wait for connection request")
+
+    def live(self) -> int:
+        try:
+            while True:
+                self.before_client()
+                self.serve_next()
+        finally:
+            self.worker.pool.close()
+
+    def before_client(self) -> None:
+        """Between two clients: what ends this child, or changes it."""
+        worker = self.worker
+        settings = worker.settings
+        if worker.finishing:
+            raise ProcessExit(process.EXIT_QUIT, "told to end")
+        if worker.cell.restart_ordered:
+            raise ProcessExit(process.EXIT_RESTART, "told to restart when its session is over")
+        if settings.child_max_connections and self.served >= settings.child_max_connections:
+            raise ProcessExit(process.EXIT_RESTART, f"served {self.served} clients (child_max_connections)")
+
+    def serve_next(self) -> None:
+        """Wait for a client, as long as this child may be idle, and serve it."""
+        worker = self.worker
+        due = worker.pool.expire(worker.settings)
+        life = worker.settings.child_life_time
+        if life and self.served:
+            left = self.idle_from + life - time.monotonic()
+            if left <= 0:
+                raise ProcessExit(process.EXIT_RESTART, f"idle for {life} s (child_life_time)")
+            due = left if due is None else min(due, left)
+        client = self.acceptor.wait(due)
+        if client is None:
+            self.woken()
+            return
+        fd, peer = client
+        self.served += 1
+        self.busy = True
+        try:
+            conversation.serve(worker, fd, peer)
+        finally:
+            self.busy = False
+            self.idle_from = time.monotonic()
+
+    def woken(self) -> None:
+        """Signals that have arrived. Raises ProcessExit for those which end this child now."""
+        arrived = self.signals.drain()
+        if not arrived:
+            return
+        if arrived & _NOW or process.parent_is_gone():
+            raise ProcessExit(process.EXIT_QUIT, "told to end at once")
+        worker = self.worker
+        if signals.SIGTERM in arrived:
+            worker.finishing = True
+            if not self.busy:
+                raise ProcessExit(process.EXIT_QUIT, "told to end")
+        if signals.SIGUSR1 in arrived:
+            worker.pool.close_idle()
+        if signals.SIGHUP in arrived:
+            self.reload()
+
+    def reload(self) -> None:
+        worker = self.worker
+        worker.settings = read_again(self.options, worker.settings, quiet=True)
+        worker.routing = RoutingSettings.of(worker.settings)
+        self.read_passwords()
+
+    def read_passwords(self) -> None:
+        """pool_passwd and pool_hba.conf; at a reload the old rules stay when the new ones have faults."""
+        worker = self.worker
+        settings = worker.settings
+        try:
+            path = os.path.join(settings.confdir, settings.pool_passwd) if settings.pool_passwd else ""
+            worker.passwords = passwd.load(path, self.options.key_file)
+            if settings.enable_pool_hba:
+                worker.hba = hba.load(self.options.hba_file)
+        except (OSError, PgpoolError) as error:
+            log.warning(f"could not read the password or pool_hba file: {error}")
+            if worker.passwords is None:
+                worker.passwords = passwd.PoolPasswd()
+
+    def title(self, text: str) -> None:
+        """Set the process title. During a session its last word is left to the relay."""
+        head, blank, word = text.rpartition(" ")
+        if word != "idle" or self.title_area is None:
+            self.worker.relay.set_title(0, 0)
+            process.set_title(TITLE + text)
+            return
+        address, size = self.title_area
+        prefix = (TITLE + head + blank).encode("utf-8", "replace")[: size - LAST_WORD - 1]
+        process.set_title(TITLE + head + blank + " " * LAST_WORD)
+        self.worker.relay.set_title(address + len(prefix), min(LAST_WORD, size - len(prefix) - 1))
+

@@ -1,0 +1,395 @@
+"""One client from accept to end: start-up, admission, links, the loop over the relay's reasons, the farewell."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pgpool._fastpath import Why
+from pgpool.auth import gate
+from pgpool.auth.admission import Admission
+from pgpool.backend import connect
+from pgpool.backend.pool import NEVER_KEPT, Entry, bridge
+from pgpool.errors import (
+    BackendFailed,
+    BackendRefused,
+    ClientGone,
+    PgpoolError,
+    ProcessExit,
+    SessionFatal,
+)
+from pgpool.model import NodeState
+from pgpool.policy.balance import choose_node, draw_ring
+from pgpool.session import extended, simple, tell
+from pgpool.session.state import Session, SessionOver
+from pgpool.session.worker import Worker
+from pgpool.shared import RequestKind
+from pgpool.system import process, signals, sockets
+from pgpool.system.channel import Channel, ChannelError
+from pgpool.system.logs import LOG, log
+from pgpool.system.sockets import Peer
+from pgpool.wire import messages
+from pgpool.wire.startup import CancelRequest, Startup
+
+SWITCH_WAIT = 30.0
+"""Seconds a session that starts during a failover waits for its end (behaviour.md 10.3)."""
+
+
+def serve(worker: Worker, fd: int, peer: Peer) -> None:
+    """Serve one client on ``fd`` to its end, and close it. Raises ProcessExit when this process shall end."""
+    settings = worker.settings
+    deadline = time.monotonic() + settings.authentication_timeout if settings.authentication_timeout else 0.0
+    channel = Channel(fd, deadline=deadline, wakeup_fd=worker.wakeup_fd, on_wake=worker.woken)
+    worker.cell.begin_session(peer.host, peer.port, time.time())
+    if settings.log_connections:
+        log.log(LOG, "new connection received", detail=f"connecting host={peer.host} port={peer.port}")
+    try:
+        startup = gate.read_first(channel)
+        if isinstance(startup, CancelRequest):
+            cancel(worker, startup)
+        else:
+            log.set_session(startup.user, startup.database, startup.application_name)
+            converse(worker, channel, startup, peer)
+    except ClientGone as gone:
+        log.debug1(gone.message)
+    except ChannelError as broken:
+        log.debug1(broken.message)
+    except PgpoolError as error:
+        refuse(channel, error)
+    except ProcessExit:
+        say(channel, messages.error_response("FATAL", "57P01", "terminating connection due to administrator command"))
+        raise
+    finally:
+        log.clear_session()
+        channel.close()
+        worker.cell.end_session(time.time())
+        worker.title("wait for connection request")
+
+
+def say(channel: Channel, data: bytes) -> None:
+    """Last words to a client that may not listen any more."""
+    try:
+        channel.deadline = time.monotonic() + 1
+        channel.send(data)
+    except (ChannelError, ProcessExit):
+        pass
+
+
+def refuse(channel: Channel, error: PgpoolError) -> None:
+    """The session ends by an error of ours, or by the backend's own refusal, forwarded as it came."""
+    log.problem(error)
+    if isinstance(error, BackendRefused):
+        say(channel, error.packet)
+    else:
+        say(channel, messages.error_response(error.severity, error.sqlstate, error.message, error.detail, error.hint))
+
+
+def cancel(worker: Worker, request: CancelRequest) -> None:
+    """Forward a CancelRequest to every backend of the session that owns the key (behaviour.md 4)."""
+    targets = worker.shared.find_cancel_key(request.pid, request.key)
+    if not targets:
+        log.log(LOG, f"cancel request for an unknown key of process {request.pid}")
+    for _, _, node_id, pid, key in targets:
+        conf = next((b for b in worker.settings.backends if b.id == node_id), None)
+        if conf is None:
+            continue
+        try:
+            connect.cancel(node_id, conf, worker.settings, pid, key)
+        except BackendFailed as failed:
+            log.log(LOG, failed.message, detail=failed.detail)
+
+
+def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer) -> None:
+    """A session: admission, links, the loop, the farewell."""
+    began = time.monotonic()
+    wait_for_switch(worker)
+    primary_id = worker.primary_id()
+    if primary_id < 0:
+        raise PgpoolError(
+            "pgpool is not accepting any new connections",
+            detail="all backend nodes are down, pgpool requires at least one valid node",
+            hint="repair the backend nodes and restart pgpool",
+            sqlstate="08S01",
+        )
+    worker.title(f"{startup.user} {startup.database} {peer.host}({peer.port}) authentication")
+    admission = gate.admit(channel, startup, worker.settings, worker.hba, worker.passwords, peer)
+    session, greeting = begin(worker, channel, startup, peer, admission, primary_id)
+    clean = False
+    try:
+        gate.tell(channel, greeting)
+        channel.deadline = 0.0
+        title = f"{startup.user} {startup.database} {peer.host}({peer.port}) "
+        worker.title(title + "idle")
+        session.relay.feed(channel.take_pending())
+        session.relay.rest()
+        loop(session)
+    except SessionOver as over:
+        clean = over.clean
+        log.debug1(over.reason)
+    finally:
+        end(session, clean)
+        if worker.settings.log_disconnections:
+            log.log(LOG, farewell(session, time.monotonic() - began))
+
+
+def wait_for_switch(worker: Worker) -> None:
+    """While the parent works on a failover new sessions wait."""
+    until = time.monotonic() + SWITCH_WAIT
+    while worker.shared.switching and time.monotonic() < until:
+        if sockets.wait([worker.wakeup_fd], 0.1):
+            worker.woken()
+
+
+def begin(
+    worker: Worker, channel: Channel, startup: Startup, peer: Peer, admission: Admission, primary_id: int
+) -> tuple[Session, bytes]:
+    """The session with its primary link ready, and what the client gets before its first ReadyForQuery."""
+    entry = worker.pool.find(startup) if worker.settings.connection_cache else None
+    if entry is not None:
+        reused = reuse(worker, channel, startup, peer, admission, entry, primary_id)
+        if reused is not None:
+            return reused
+        worker.pool.remove(entry)
+    entry = worker.pool.make(startup)
+    session = start(worker, startup, peer, admission, entry, channel)
+    conf = next(b for b in worker.settings.backends if b.id == primary_id)
+    try:
+        login = connect.login(
+            primary_id, conf, startup, admission, channel, worker.settings, channel.deadline,
+            wakeup_fd=worker.wakeup_fd, on_wake=worker.woken,
+        )  # fmt: skip
+    except BackendFailed as failed:
+        worker.pool.remove(entry)
+        session.report(failed)
+        raise
+    except BaseException:
+        worker.pool.remove(entry)
+        raise
+    entry.auth = login.auth
+    entry.add(primary_id, login)
+    connected(worker, primary_id)
+    take_primary(session, primary_id)
+    return session, login.greeting(login.prelude)
+
+
+def reuse(
+    worker: Worker, channel: Channel, startup: Startup, peer: Peer, admission: Admission, entry: Entry, primary_id: int
+) -> tuple[Session, bytes] | None:
+    """The same with the links of an earlier session; None when they are of no use for this client."""
+    pooled = entry.links.get(primary_id)
+    sets = bridge(entry.startup, startup)
+    if pooled is None or sets is None or entry.auth is None or not pooled.login.reusable:
+        return None
+    prelude = gate.reuse(channel, startup, admission, entry.auth)
+    if prelude is None:
+        return None
+    session = start(worker, startup, peer, admission, entry, channel)
+    if not session.refresh(pooled):
+        return None
+    take_primary(session, primary_id)
+    status = pooled.login.raw_status
+    if sets:
+        status = restyle(session, sets, status)
+    greeting = b"".join(
+        (
+            prelude,
+            messages.authentication_ok(),
+            status,
+            messages.backend_key_data(pooled.login.pid, pooled.login.key) if pooled.login.key else b"",
+            messages.ready_for_query(),
+        )
+    )
+    return session, greeting
+
+
+def restyle(session: Session, sets: list[str], status: bytes) -> bytes:
+    """Apply the options in which this client differs from the one the link was made for; the ParameterStatus to send."""
+    for sql in sets:
+        session.journal.set(sql.split()[1], messages.raw(sql))
+        session.relay.ask(session.primary.link, messages.raw(sql), capture=True)
+    session.until(lambda: session.relay.finish(session.primary.link))
+    session.marks[session.primary_id].settings = session.journal.version
+    changed = session.primary.link.take_captured()
+    for kind, payload in messages.split_messages(changed)[0]:
+        if kind == b"S":
+            status += messages.message(kind, payload)
+        elif kind == b"E":
+            fields = messages.error_fields(payload)
+            raise SessionFatal(fields.get("M", "invalid option"), sqlstate=fields.get("C", "22023"))
+    return status
+
+
+def start(
+    worker: Worker, startup: Startup, peer: Peer, admission: Admission, entry: Entry, channel: Channel
+) -> Session:
+    session = Session(worker, startup, peer, admission, entry, channel.deadline)
+    worker.relay.begin(channel.fd, b"", session.context())
+    return session
+
+
+def take_primary(session: Session, primary_id: int) -> None:
+    """The primary link leads; the load balance node is drawn, and connected when a read first goes there."""
+    worker = session.worker
+    session.entry.idle_since = 0.0
+    session.primary_id = primary_id
+    pooled = session.open(primary_id)
+    pooled.link.ready = True
+    session.relay.set_primary(pooled.link)
+    status = pooled.login.parameter_status
+    session.relay.read_as(
+        backslash=status.get("standard_conforming_strings") == "off",
+        client_encoding=messages.raw(status.get("client_encoding", "")),
+    )
+    session.epoch = worker.shared.epoch
+    balance(session)
+    worker.cell.use_pool(session.entry.slot.pool, time.time())
+    session.apply_settings()
+    if session.settings.eager_backend_connections and session.balance_id != primary_id:
+        session.open_balance()
+
+
+def balance(session: Session) -> None:
+    """Draw the node that answers this session's reads."""
+    worker = session.worker
+    startup = session.startup
+    if not session.settings.load_balance_mode or not session.settings.mode.has_primary:
+        session.balance_on(session.primary_id)
+        return
+    node_id, why = choose_node(
+        worker.nodes(), session.routing, startup.application_name, startup.database, startup.user, worker.dice
+    )
+    log.debug1(f"load balance node is {node_id}: {why}")
+    session.balance_on(node_id if node_id >= 0 else session.primary_id)
+
+
+def connected(worker: Worker, node_id: int) -> None:
+    """The first successful connect makes a waiting node an up one (behaviour.md 3)."""
+    if worker.shared.nodes[node_id].state is NodeState.WAITING:
+        worker.shared.queue.push(RequestKind.CONNECTED, [node_id], from_pid=os.getpid())
+        process.kill(worker.shared.parent_pid, signals.SIGUSR1)
+
+
+# ---------------------------------------------------------------- the loop
+
+
+def loop(session: Session) -> None:
+    """Serve until the session ends (SessionOver, or an error)."""
+    relay = session.relay
+    shared = session.worker.shared
+    while True:
+        limit = session.settings.client_idle_limit
+        why = relay.run(limit * 1000 if limit else -1)
+        if shared.epoch != session.epoch:
+            session.nodes_changed()
+        if why == Why.MESSAGE:
+            kind = relay.kind
+            if kind == "Q":
+                simple.handle_query(session)
+            else:
+                extended.handle(session, kind)
+        elif why == Why.NEED_LINK:
+            need_link(session)
+        elif why == Why.TERMINATE:
+            raise SessionOver("the client said good-bye", clean=True)
+        elif why == Why.IDLE:
+            idle_too_long(limit)
+        elif why == Why.LOOK:
+            tell.look(session)
+        elif why == Why.TOLD:
+            tell.told(session)
+        else:
+            session.interrupted(why)
+
+
+def need_link(session: Session) -> None:
+    """A read wants the load balance node, which this session has not used yet."""
+    session.open_balance()
+    if session.settings.statement_level_load_balance and session.balance_id != session.primary_id:
+        ring(session)
+
+
+def ring(session: Session) -> None:
+    """statement_level_load_balance: connect every node that can be drawn, and draw 256 times."""
+    worker = session.worker
+    nodes = [n for n in worker.nodes() if n.usable and n.weight > 0 and n.id not in session.unusable]
+    for node in nodes:
+        if node.id not in session.marks:
+            try:
+                session.open(node.id)
+            except BackendFailed as failed:
+                session.report(failed)
+                session.unusable.add(node.id)
+            except PgpoolError as refused:
+                log.log(LOG, f"node {node.id} is not used in this session: {refused.message}")
+                session.unusable.add(node.id)
+    usable = tuple(n for n in nodes if n.id in session.marks)
+    if usable:
+        drawn = draw_ring(usable, 256, worker.dice)
+        session.relay.set_ring(bytes(session.relay.index_of(session.entry.links[i].link) for i in drawn))
+
+
+def idle_too_long(limit: int) -> None:
+    raise SessionFatal(
+        "unable to read data",
+        detail=f"child connection forced to terminate due to client_idle_limit:{limit} is reached",
+        sqlstate="57000",
+    )
+
+
+# ---------------------------------------------------------------- the end
+
+
+def end(session: Session, clean: bool) -> None:
+    """Give the links back to the pool, reset without waiting; or close them."""
+    worker = session.worker
+    entry = session.entry
+    attached = list(session.marks)
+    session.relay.end()
+    keep = (
+        clean
+        and worker.settings.connection_cache
+        and session.startup.database not in NEVER_KEPT
+        and not session.startup.replication
+        and not worker.finishing
+        and session.primary_id in entry.links
+        and entry.links[session.primary_id].login.reusable
+    )
+    if keep:
+        for node_id in attached:
+            if node_id in entry.links and not reset(session, node_id):
+                entry.drop(node_id)
+        keep = session.primary_id in entry.links
+    if not keep:
+        worker.pool.remove(entry)
+        return
+    entry.idle_since = time.monotonic()
+
+
+def reset(session: Session, node_id: int) -> bool:
+    """Send the reset queries to a link; their answers are read when it is used again. False: not fit to be kept."""
+    pooled = session.entry.links[node_id]
+    link = pooled.link
+    if link.dead or link.pending or link.copying or link.skipping:
+        return False
+    busy = link.txn != "I" or link.waiting
+    for sql in session.worker.settings.reset_query_list:
+        if sql.strip().upper() in ("ABORT", "ROLLBACK") and not busy:
+            continue
+        session.relay.ask(link, messages.raw(sql))
+    session.relay.push(link)
+    link.shed()
+    pooled.resetting = True
+    return True
+
+
+def farewell(session: Session, seconds: float) -> str:
+    """The text of log_disconnections (behaviour.md 13)."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    startup, peer = session.startup, session.peer
+    text = (
+        f"frontend disconnection: session time: {hours}:{minutes:02d}:{rest:06.3f} "
+        f"user={startup.user} database={startup.database} host={peer.host}"
+    )
+    return text if peer.is_unix else f"{text} port={peer.port}"
+

@@ -1,0 +1,220 @@
+"""Extended-protocol messages that need Python: named statements and portals, first sights, statements of ours."""
+
+from __future__ import annotations
+
+from pgpool.backend.pool import PooledLink
+from pgpool.model import Dest, Effect, Kind, Reason, Route, Statement
+from pgpool.session import own
+from pgpool.session.simple import carry, consequence, decide
+from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
+from pgpool.sql.analyze import analyze
+from pgpool.wire import messages
+
+TOO_LONG = Route(Dest.PRIMARY, Reason.TOO_LONG, Effect.WRITE | Effect.PIN_SESSION)
+ON_PRIMARY = Route(Dest.PRIMARY, Reason.NOT_A_READ, Effect.WRITE)
+
+
+def handle(session: Session, kind: str) -> None:
+    """The extended message at hand (P B D E C S H F)."""
+    if session.own_skipping and kind not in "S":
+        session.relay.skip()
+        return
+    _HANDLERS[kind](session)
+
+
+def handle_parse(session: Session) -> None:
+    relay = session.relay
+    message = relay.message()
+    if not relay.whole:
+        name = messages.text(message[5 : message.index(b"\0", 5)])
+        session.prepared[name] = Prepared(_unread(), b"", b"", nodes={session.primary_id})
+        session.until(lambda: relay.take(session.primary.link, TOO_LONG.code, unnamed=not name))
+        return
+    parsed = messages.read_parse(message[5:])
+    name, text = messages.text(parsed.name), parsed.sql
+    known = relay.look_up(text)
+    statement = analyze(messages.text(text), standard_conforming_strings=not relay.backslash)
+    session.own.pop("S" + name, None)
+    if statement.kind in (Kind.POOL_SHOW, Kind.PGPOOL):
+        own.parse(session, name, statement.text)
+        return
+    decided = Route.from_code(known) if known else decide(session, statement, text)
+    if statement.kind is Kind.EXECUTE:
+        pooled = session.primary
+    else:
+        pooled = session.link_for(decided)
+    code = decided.code
+    session.until(lambda: relay.take(pooled.link, code, text, unnamed=not name))
+    node_id = relay.segment_link()
+    keep = message if session.prepared_bytes + len(message) <= MAX_PREPARED_BYTES else b""
+    prepared = Prepared(statement, keep, text, nodes={node_id})
+    if not name:
+        session.unnamed = prepared
+        if decided.cacheable and not decided.effect & Effect.JOURNAL:
+            relay.known_unnamed()
+        return
+    session.prepared_bytes += len(keep)
+    session.prepared[name] = prepared
+    begin = text if decided.effect & Effect.BEGIN and len(text) < 256 else None
+    relay.remember(parsed.name, session.entry.links[node_id].link, begin)
+
+
+def _unread() -> Statement:
+    """A statement too long to be looked at: whatever it is, the primary gets it."""
+    return analyze("DO 'unread'")
+
+
+def handle_bind(session: Session) -> None:
+    relay = session.relay
+    message = relay.message()
+    portal, name, _ = message[5:].split(b"\0", 2)  # the relay has looked: both end
+    portal, name = messages.text(portal), messages.text(name)
+    session.own.pop("P" + portal, None)
+    if "S" + name in session.own:
+        own.bind(session, portal, name)
+        return
+    prepared = session.prepared.get(name) if name else session.unnamed
+    if prepared is None:
+        pooled, code, text = here(session), ON_PRIMARY.code, None
+    else:
+        relay.look_up(prepared.text)
+        decided = decide(session, prepared.statement, prepared.text)
+        pooled = bind_link(session, prepared, decided, name)
+        code, text = decided.code, prepared.text
+        if decided.effect & Effect.JOURNAL:
+            after = consequence(session, prepared.statement, prepared.text)
+            if after is not None:
+                session.callbacks.append(after)
+                relay.notify_execute()
+    session.until(lambda: relay.take(pooled.link, code, text))
+    node_id = relay.segment_link()
+    if portal:
+        session.portals[portal] = node_id
+    else:
+        relay.note_portal(session.entry.links[node_id].link)
+
+
+def bind_link(session: Session, prepared: Prepared, decided: Route, name: str) -> PooledLink:
+    """The link to bind on; the statement is prepared there first if need be."""
+    relay = session.relay
+    if not name and session.primary_id in prepared.nodes:
+        return session.primary
+    pooled = session.link_for(decided)
+    open_id = relay.segment_link()
+    if open_id >= 0 and (decided.dest is Dest.BALANCE or open_id == session.primary_id):
+        pooled = session.entry.links[open_id]
+    node_id = pooled.link.node
+    if node_id in prepared.nodes:
+        return pooled
+    if not prepared.message:
+        return session.entry.links[min(prepared.nodes, default=session.primary_id)]
+    if open_id >= 0 and open_id == node_id:
+        session.until(relay.flush)
+        relay.say(pooled.link, prepared.message, "P")
+        prepared.nodes.add(node_id)
+    elif not carry(session, prepared, pooled):
+        return session.primary
+    if name:
+        relay.prepared_on(messages.raw(name), pooled.link)
+    return pooled
+
+
+def here(session: Session) -> PooledLink:
+    """Where the messages of this segment go; the primary when nothing was sent yet."""
+    node_id = session.relay.segment_link()
+    return session.entry.links.get(node_id) or session.primary
+
+
+def handle_execute(session: Session) -> None:
+    message = session.relay.message()
+    portal, limit = messages.read_execute(message[5:])
+    portal = messages.text(portal)
+    if "P" + portal in session.own:
+        own.execute(session, portal, limit)
+        return
+    pooled = portal_link(session, portal)
+    session.until(lambda: session.relay.take(pooled.link, ON_PRIMARY.code & 3))
+
+
+def portal_link(session: Session, portal: str) -> PooledLink:
+    node_id = session.portals.get(portal, -1) if portal else session.relay.portal_node()
+    return session.entry.links.get(node_id) or here(session)
+
+
+def handle_describe(session: Session) -> None:
+    which, name = _which(session)
+    if which + name in session.own:
+        own.describe(session, which, name)
+        return
+    if which == "P":
+        pooled = portal_link(session, name)
+    else:
+        prepared = session.prepared.get(name) if name else session.unnamed
+        pooled = here(session)
+        if prepared is not None and pooled.link.node not in prepared.nodes and prepared.nodes:
+            pooled = session.entry.links[min(prepared.nodes)]
+    session.until(lambda: session.relay.take(pooled.link, 1))
+
+
+def handle_close(session: Session) -> None:
+    """Close a portal where it is; a statement on every node that knows it."""
+    relay = session.relay
+    which, name = _which(session)
+    if which + name in session.own:
+        own.close(session, which, name)
+        return
+    if which == "P":
+        pooled = portal_link(session, name)
+        session.portals.pop(name, None)
+        session.until(lambda: relay.take(pooled.link, 1))
+        return
+    prepared = session.prepared.pop(name, None) if name else None
+    pooled = here(session)
+    if prepared is not None:
+        session.prepared_bytes -= len(prepared.message)
+        relay.forget(messages.raw(name))
+        if pooled.link.node not in prepared.nodes and prepared.nodes:
+            pooled = session.entry.links[min(prepared.nodes)]
+    message = relay.message()
+    session.until(lambda: relay.take(pooled.link, 1))
+    for node_id in (prepared.nodes if prepared is not None else set()) - {relay.segment_link()}:
+        other = session.entry.links.get(node_id)
+        if other is not None and node_id in session.marks:
+            relay.say(other.link, message, "C")
+            relay.say(other.link, messages.sync(), "S")
+            relay.push(other.link)
+
+
+def _which(session: Session) -> tuple[str, str]:
+    which, name = messages.read_target(session.relay.message()[5:])
+    return messages.text(which), messages.text(name)
+
+
+def handle_sync(session: Session) -> None:
+    if session.relay.own_segment:
+        own.sync(session)
+        return
+    session.until(lambda: session.relay.take(here(session).link, 0))
+
+
+def handle_flush(session: Session) -> None:
+    """In a segment of ours: what the backends owe is asked for by the barrier before each answer of ours."""
+    session.until(session.relay.barrier)
+    session.relay.skip()
+
+
+def handle_function_call(session: Session) -> None:
+    """FunctionCall is routed like an INSERT (behaviour.md 4)."""
+    session.until(lambda: session.relay.take(session.primary.link, ON_PRIMARY.code))
+
+
+_HANDLERS = {
+    "P": handle_parse,
+    "B": handle_bind,
+    "D": handle_describe,
+    "E": handle_execute,
+    "C": handle_close,
+    "S": handle_sync,
+    "H": handle_flush,
+    "F": handle_function_call,
+}

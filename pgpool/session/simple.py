@@ -1,0 +1,210 @@
+"""Simple queries that need a decision: analyse, route, keep the journal, send on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pgpool.backend.pool import PooledLink, bridge
+from pgpool.errors import StatementError
+from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
+from pgpool.session import own
+from pgpool.session.journal import ALL
+from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
+from pgpool.sql.analyze import analyze
+from pgpool.wire import messages
+
+
+def handle_query(session: Session) -> None:
+    """The Query message at hand."""
+    relay = session.relay
+    text = relay.message()[5:-1]
+    if not relay.whole:
+        # longer than is ever read at once: the relay knows what to do, but for a batch that is still open
+        decided = Route(Dest.PRIMARY, Reason.TOO_LONG, Effect.WRITE | Effect.PIN_SESSION)
+        session.until(lambda: relay.take(session.primary.link, decided.code, text))
+        return
+    relay.look_up(text)
+    statement = analyze(messages.text(text), standard_conforming_strings=not relay.backslash)
+    if statement.kind in (Kind.POOL_SHOW, Kind.PGPOOL):
+        own.answer_simple(session, statement)
+        return
+    decided = decide(session, statement, text)
+    if decided.effect & Effect.JOURNAL:
+        journaled(session, statement, decided, text)
+        return
+    pooled = session.link_for(decided)
+    session.until(lambda: relay.take(pooled.link, decided.code, text))
+
+
+def decide(session: Session, statement: Statement, text: bytes) -> Route:
+    """Route the statement last looked up, and let the verdict table remember it."""
+    decided = session.decide(statement)
+    if session.relay.unsure and decided.dest is Dest.BALANCE:
+        decided = Route(Dest.PRIMARY, Reason.UNPARSABLE, decided.effect | Effect.WRITE, decided.counter)
+    if decided.cacheable and not decided.effect & Effect.JOURNAL and decided.dest is not Dest.OURSELVES:
+        session.relay.settle(decided.code)
+    return decided
+
+
+def journaled(session: Session, statement: Statement, decided: Route, text: bytes) -> None:
+    """A statement that Python keeps book of: what to do when it has succeeded is decided before it is sent."""
+    after = consequence(session, statement, text)
+    pooled = place(session, statement, decided)
+    if after is None:
+        session.until(lambda: session.relay.take(pooled.link, decided.code, text))
+        return
+    session.callbacks.append(after)
+    session.until(lambda: session.relay.take(pooled.link, decided.code, text, notify=True))
+
+
+def place(session: Session, statement: Statement, decided: Route) -> PooledLink:
+    """The link for a journaled statement; an EXECUTE may have to take its statement along."""
+    if statement.kind is not Kind.EXECUTE:
+        return session.link_for(decided)
+    prepared = session.prepared.get(statement.name)
+    if prepared is None:
+        return session.primary
+    wanted = session.decide(prepared.statement)
+    pooled = session.link_for(wanted)
+    if pooled.link.node not in prepared.nodes and not carry(session, prepared, pooled):
+        pooled = session.entry.links[min(prepared.nodes, default=session.primary_id)]
+    if wanted.effect & Effect.WRITE:
+        session.relay.note_write()
+    return pooled
+
+
+def carry(session: Session, prepared: Prepared, pooled: PooledLink) -> bool:
+    """Prepare a statement on one more node; False when that cannot be done."""
+    if not prepared.message:
+        return False
+    relay = session.relay
+    session.until(relay.barrier)
+    if not pooled.link.ready:
+        session.catch_up(pooled.link.node)
+        if pooled.link.node not in session.marks:
+            return False
+    if prepared.sql:
+        if not session.ask(pooled, prepared.message):
+            return False
+    else:
+        relay.say(pooled.link, prepared.message, "P")
+        relay.say(pooled.link, messages.sync(), "S")
+        session.until(lambda: relay.finish(pooled.link))
+        if pooled.link.take_failure():
+            return False
+    prepared.nodes.add(pooled.link.node)
+    return True
+
+
+def consequence(session: Session, statement: Statement, text: bytes) -> Callable[[bool], None] | None:
+    """What a journaled statement means for the session once it has succeeded; None when nothing."""
+    kind = statement.kind
+    if kind in (Kind.SET, Kind.RESET):
+        return lambda ok: ok and setting_done(session, statement, text)
+    if kind is Kind.SAVEPOINT:
+        return lambda ok: ok and savepoint_done(session, statement.name)
+    if kind is Kind.RELEASE:
+        return lambda ok: ok and session.journal.release(statement.name)
+    if kind is Kind.ROLLBACK_TO:
+        return lambda ok: ok and rolled_back_to(session, statement.name)
+    if kind is Kind.PREPARE:
+        return lambda ok: ok and prepare_done(session, statement, text)
+    if kind is Kind.DEALLOCATE:
+        return lambda ok: ok and deallocate_done(session, statement.name)
+    if kind is Kind.DISCARD:
+        return lambda ok: ok and discard_done(session, statement.name)
+    if kind in (Kind.COMMIT, Kind.ROLLBACK):
+        return lambda ok: chained(session)
+    return None
+
+
+def setting_done(session: Session, statement: Statement, text: bytes) -> None:
+    key = statement.name or ALL
+    if session.relay.state & State.IN_TRANSACTION or session.relay.segment_link() >= 0:
+        session.journal.set_in_transaction(key, text, statement.local)
+    elif not statement.local:
+        session.journal.set(key, text)
+        if key == ALL:
+            restore_startup(session)
+    session.settings_changed()
+
+
+def restore_startup(session: Session) -> None:
+    """A reset brought back what the link was started with, which may have been another client's wishes: ours again."""
+    sets = bridge(session.entry.startup, session.startup) or []
+    for sql in sets:
+        session.journal.set(sql.split()[1], sql.encode("utf-8", "surrogateescape"))
+    session.ask(session.primary, *(s.encode("utf-8", "surrogateescape") for s in sets))
+    session.marks[session.primary_id].settings = session.journal.version
+
+
+def savepoint_done(session: Session, name: str) -> None:
+    session.journal.savepoint(name)
+    session.relay.watch_transaction()
+
+
+def rolled_back_to(session: Session, name: str) -> None:
+    remain = session.journal.roll_back_to(name)
+    for node_id in session.standbys():
+        pooled = session.entry.links[node_id]
+        if pooled.link.txn == "E" or session.marks[node_id].transaction > remain:
+            session.leave_transaction(node_id)
+            if b"BEGIN" != session.relay.begin_text.strip(b" ;\n").upper():
+                # a new snapshot would show another state than the transaction has seen: the primary goes on alone
+                session.relay.state |= State.PINNED_TRANSACTION
+    session.rebase()
+
+
+def prepare_done(session: Session, statement: Statement, text: bytes) -> None:
+    if statement.inner is None:
+        return
+    keep = text if session.prepared_bytes + len(text) <= MAX_PREPARED_BYTES else b""
+    session.prepared_bytes += len(keep)
+    node_id = session.last_node()
+    session.prepared[statement.name] = Prepared(statement.inner, keep, text, True, {node_id})
+
+
+def deallocate_done(session: Session, name: str) -> None:
+    """The node that answered has forgotten the statement; the others are told now."""
+    answered = session.last_node()
+    for one in [name] if name else list(session.prepared):
+        prepared = session.prepared.pop(one, None)
+        if prepared is None:
+            continue
+        session.prepared_bytes -= len(prepared.message)
+        session.relay.forget(messages.raw(one))
+        for node_id in prepared.nodes - {answered}:
+            pooled = session.link_of(node_id)
+            if pooled is not None and node_id in session.marks and pooled.link.txn == "I":
+                session.ask(pooled, b'DEALLOCATE "' + messages.raw(one).replace(b'"', b'""') + b'"')
+            elif pooled is not None and node_id in session.marks:
+                session.lose(node_id)
+
+
+def discard_done(session: Session, what: str) -> None:
+    if what != "all":
+        return
+    session.journal.forget()
+    session.prepared.clear()
+    session.prepared_bytes = 0
+    session.relay.forget()
+    session.unnamed = None
+    session.relay.state &= ~State.PINNED_SESSION
+    for node_id in session.standbys():
+        session.leave_transaction(node_id)
+        if not session.ask(session.entry.links[node_id], b"DISCARD ALL"):
+            session.lose(node_id)
+    restore_startup(session)
+    session.settings_changed()
+
+
+def chained(session: Session) -> None:
+    """COMMIT or ROLLBACK AND CHAIN: a new transaction is open; standbys leave the old one."""
+    session.journal.end(False)
+    for node_id in session.standbys():
+        session.leave_transaction(node_id)
+
+
+def refuse(session: Session, error: StatementError) -> bytes:
+    """An ERROR of ours in answer to one statement."""
+    return messages.error_response("ERROR", error.sqlstate, error.message, error.detail, error.hint)

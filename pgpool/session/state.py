@@ -1,0 +1,415 @@
+"""One client session: its links, its journal, its prepared statements, and how it waits."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pgpool._fastpath import Why
+from pgpool.auth.admission import Admission
+from pgpool.backend import connect
+from pgpool.backend.pool import Entry, PooledLink
+from pgpool.config.settings import Settings
+from pgpool.errors import (
+    AuthenticationFailed,
+    BackendFailed,
+    BackendRefused,
+    PgpoolError,
+    ProtocolViolation,
+    SessionFatal,
+)
+from pgpool.model import Dest, Facts, NeedFacts, Reason, Route, State, Statement
+from pgpool.policy.route import RoutingSettings, route
+from pgpool.session.journal import Journal, Mark
+from pgpool.session.worker import Worker
+from pgpool.shared import RequestFlag, RequestKind
+from pgpool.system import process, signals
+from pgpool.system.logs import LOG, log
+from pgpool.system.sockets import Peer
+from pgpool.wire import messages
+from pgpool.wire.startup import Startup
+
+MASK64 = (1 << 64) - 1
+MAX_PREPARED_BYTES = 64 << 20
+"""Texts of prepared statements kept for one session, in bytes; past it statements stay on the node they were made on."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A named statement. ``message``: the Parse message, or the PREPARE text of an SQL-level one (``sql``); b'' when it
+    was too long to keep. ``nodes``: where it is prepared."""
+
+    statement: Statement
+    message: bytes
+    text: bytes
+    sql: bool = False
+    nodes: set[int] = field(default_factory=set)
+
+
+class SessionOver(Exception):
+    """The session ends. ``clean``: the client said good-bye, its links may be kept."""
+
+    def __init__(self, reason: str, clean: bool = False):
+        super().__init__(reason)
+        self.reason = reason
+        self.clean = clean
+
+
+class Session:
+    """State of one client. The relay holds what the hot path needs of it; here is the rest."""
+
+    def __init__(self, worker: Worker, startup: Startup, peer: Peer, admission: Admission, entry: Entry, deadline: float):
+        self.worker = worker
+        self.relay = worker.relay
+        self.settings: Settings = worker.settings
+        self.routing: RoutingSettings = worker.routing
+        self.startup = startup
+        self.peer = peer
+        self.admission = admission
+        self.entry = entry
+        self.deadline = deadline
+        self.journal = Journal()
+        self.marks: dict[int, Mark] = {}
+        self.prepared: dict[str, Prepared] = {}
+        self.prepared_bytes = 0
+        self.unnamed: Prepared | None = None
+        self.portals: dict[str, int] = {}
+        self.callbacks: deque[Callable[[bool], None]] = deque()
+        self.own: dict[str, object] = {}
+        self.own_skipping = False
+        self.balance_id = -1
+        self.primary_id = -1
+        self.unusable: set[int] = set()
+        """Nodes which failed this session: not tried again."""
+        self.epoch = 0
+
+    # -- links ------------------------------------------------------------------------------------------------------
+
+    @property
+    def primary(self) -> PooledLink:
+        return self.entry.links[self.primary_id]
+
+    def link_of(self, node_id: int) -> PooledLink | None:
+        return self.entry.links.get(node_id)
+
+    def open(self, node_id: int) -> PooledLink:
+        """The session's link to a node, attached to the relay; connected now if the entry has none.
+
+        Raises BackendFailed, BackendRefused or AuthenticationFailed.
+        """
+        pooled = self.entry.links.get(node_id)
+        if pooled is not None and node_id not in self.marks and not self.refresh(pooled):
+            self.entry.drop(node_id)
+            pooled = None
+        if pooled is None:
+            conf = next(b for b in self.settings.backends if b.id == node_id)
+            worker = self.worker
+            login = connect.login(
+                node_id, conf, self.startup, self.admission, None, self.settings,
+                wakeup_fd=worker.wakeup_fd, on_wake=worker.woken,
+            )  # fmt: skip
+            pooled = self.entry.add(node_id, login)
+        if node_id not in self.marks:
+            self.marks[node_id] = Mark()
+            pooled.link.ready = False
+            self.relay.attach(pooled.link)
+        return pooled
+
+    def refresh(self, pooled: PooledLink) -> bool:
+        """Read the answers of the reset queries of the session before; False when the link is of no use."""
+        if pooled.resetting:
+            pooled.resetting = False
+            self.relay.attach(pooled.link)
+            try:
+                self.until(lambda: self.relay.finish(pooled.link))
+            except (BackendFailed, SessionFatal):
+                pooled.link.dead = True
+            finally:
+                self.relay.detach(pooled.link)
+            if pooled.link.take_failure() or not pooled.link.quiet() or pooled.link.txn != "I":
+                return False
+        return pooled.link.alive()
+
+    def lose(self, node_id: int) -> None:
+        """A link is gone or cannot follow the session: the session goes on without that node."""
+        pooled = self.entry.links.get(node_id)
+        if pooled is None:
+            return
+        self.unusable.add(node_id)
+        self.relay.detach(pooled.link)
+        self.marks.pop(node_id, None)
+        for statement in self.prepared.values():
+            statement.nodes.discard(node_id)
+        if self.unnamed is not None:
+            self.unnamed.nodes.discard(node_id)
+        self.entry.drop(node_id)
+        if node_id == self.balance_id:
+            self.balance_on(self.primary_id)
+
+    def balance_on(self, node_id: int) -> None:
+        """This node answers the session's balanced reads from now on."""
+        self.balance_id = node_id
+        self.relay.set_ring(b"")
+        link = self.entry.links.get(node_id)
+        self.relay.set_balance(link.link if link is not None and node_id in self.marks else None)
+        self.worker.cell.set_balance_node(node_id)
+
+    def report(self, failed: BackendFailed) -> None:
+        """Tell the parent that a node could not be used; it looks for itself before it believes it."""
+        log.log(LOG, failed.message, detail=failed.detail)
+        pushed = self.worker.shared.queue.push(
+            RequestKind.DOWN, [failed.node_id], RequestFlag.BACKEND_ERROR, os.getpid()
+        )
+        if pushed:
+            process.kill(self.worker.shared.parent_pid, signals.SIGUSR1)
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def until(self, step: Callable[[], int]) -> None:
+        """Repeat a relay call until it needs nothing more, dealing with what interrupts it."""
+        while (why := step()) != Why.MORE:
+            self.interrupted(why)
+
+    def interrupted(self, why: int) -> None:
+        """What may come up while the relay works on something else. Raises what ends the session."""
+        if why == Why.WAKE:
+            self.worker.woken()
+        elif why == Why.DONE:
+            self.run_callbacks()
+        elif why == Why.ENDED:
+            self.transaction_ended()
+        elif why == Why.DIVERGED:
+            self.fail_primary()
+        elif why == Why.CATCH_UP:
+            self.catch_up(self.relay.wanted_node())
+        elif why in (Why.BACKEND_GONE, Why.BACKEND_BAD):
+            self.backend_gone(self.relay.gone_node(), why == Why.BACKEND_BAD)
+        elif why == Why.CLIENT_GONE:
+            raise SessionOver("the client closed the connection")
+        elif why == Why.CLIENT_BAD:
+            raise self.bad_message()
+        elif why == Why.NO_MEMORY:
+            raise SessionFatal("out of memory", sqlstate="53200")
+        else:
+            raise SessionFatal(f"unexpected event {why} in the relay")
+
+    def bad_message(self) -> ProtocolViolation:
+        bad = self.relay.bad
+        if bad > 0:
+            return ProtocolViolation(f"invalid frontend message type {bad}")
+        return ProtocolViolation("invalid message length" if bad < 0 else "invalid message format")
+
+    def backend_gone(self, node_id: int, bad: bool) -> None:
+        """A backend hung up. A standby on which nothing was under way is given up quietly; else the session ends."""
+        pooled = self.entry.links.get(node_id)
+        if pooled is None:
+            return
+        pooled.link.dead = True
+        text = "sent what no backend may send" if bad else "closed the connection"
+        if node_id != self.primary_id and not pooled.link.pending and self.relay.segment_link() != node_id:
+            log.log(LOG, f"backend {node_id} {text}; the session goes on without it")
+            self.lose(node_id)
+            return
+        if self.relay.last_error_was_fatal():
+            raise SessionOver(f"backend {node_id} {text} after a FATAL")
+        raise BackendFailed(node_id, f"backend {node_id} {text}")
+
+    def run_callbacks(self) -> None:
+        done, failed = self.relay.take_done()
+        for ok in (True,) * done + (False,) * failed:
+            self.callbacks.popleft()(ok)
+
+    # -- asking on our own account ----------------------------------------------------------------------------------
+
+    def ask(self, pooled: PooledLink, *statements: bytes) -> bool:
+        """Run statements on a link without the client seeing it; False when one failed."""
+        for sql in statements:
+            self.relay.ask(pooled.link, sql)
+        self.until(lambda: self.relay.finish(pooled.link))
+        return not pooled.link.take_failure()
+
+    def query(self, sql: str) -> list[tuple[str | None, ...]]:
+        """Rows of a catalog query, on the primary in the client's own session. Raises SessionFatal when it fails."""
+        pooled = self.primary
+        self.relay.ask(pooled.link, messages.raw(sql), capture=True)
+        self.until(lambda: self.relay.finish(pooled.link))
+        pooled.link.take_failure()
+        rows = []
+        for kind, payload in messages.split_messages(pooled.link.take_captured())[0]:
+            if kind == b"D":
+                rows.append(tuple(None if v is None else messages.text(v) for v in messages.data_row_values(payload)))
+            elif kind == b"E":
+                fields = messages.error_fields(payload)
+                raise PgpoolError(f"catalog look-up failed: {fields.get('M', '')}", sqlstate=fields.get("C", "XX000"))
+        return rows
+
+    # -- deciding ---------------------------------------------------------------------------------------------------
+
+    def decide(self, statement: Statement) -> Route:
+        """Where a statement goes, with the catalogs' help if need be."""
+        if self.relay.segment_link() == self.primary_id and self.primary_id >= 0:
+            # the rest of a batch stays on the primary; it is not a verdict on the statement itself
+            decided = route(statement, State(self.relay.state) | State.PINNED_TRANSACTION, self.routing, self.worker.nodes())
+            if isinstance(decided, Route) and decided.dest is not Dest.OURSELVES:
+                return Route(Dest.PRIMARY, Reason.SAME_BATCH, decided.effect, decided.counter, cacheable=False)
+            if isinstance(decided, Route):
+                return decided
+            return Route(Dest.PRIMARY, Reason.SAME_BATCH, counter=statement.counter, cacheable=False)
+        decided = route(statement, State(self.relay.state), self.routing, self.worker.nodes())
+        if isinstance(decided, NeedFacts):
+            try:
+                facts: Facts = self.worker.relcache.lookup(
+                    self.query, self.startup.database, self.relay.context, decided
+                )
+            except PgpoolError as failed:
+                if isinstance(failed, SessionFatal):
+                    raise
+                log.log(LOG, failed.message)
+                return Route(Dest.PRIMARY, Reason.UNKNOWN_TABLE, counter=statement.counter, cacheable=False)
+            decided = route(statement, State(self.relay.state), self.routing, self.worker.nodes(), facts)
+            assert isinstance(decided, Route)
+        return decided
+
+    def node_for(self, decided: Route) -> int:
+        """The node of a route: sticky on the primary while it has something under way for the client."""
+        if decided.dest is not Dest.BALANCE or self.relay.primary_busy:
+            return self.primary_id
+        index = self.relay.next_in_ring()
+        if index >= 0:
+            return self.relay.node_at(index)
+        return self.balance_id
+
+    def link_for(self, decided: Route) -> PooledLink:
+        """The link of a route, connected; a balance node that cannot be reached gives way to the primary."""
+        node_id = self.node_for(decided)
+        if node_id not in self.marks:
+            self.open_balance()
+            node_id = self.node_for(decided)
+        return self.entry.links[node_id]
+
+    def open_balance(self) -> None:
+        """Connect the load balance node, or settle for the primary."""
+        node_id = self.balance_id
+        try:
+            self.open(node_id)
+        except BackendFailed as failed:
+            self.report(failed)
+            self.unusable.add(node_id)
+            self.balance_on(self.primary_id)
+        except (BackendRefused, AuthenticationFailed) as refused:
+            log.log(LOG, f"node {node_id} is not used in this session: {refused.message}", detail=refused.detail)
+            self.unusable.add(node_id)
+            self.balance_on(self.primary_id)
+        else:
+            self.balance_on(node_id)
+
+    # -- keeping nodes in step --------------------------------------------------------------------------------------
+
+    def settings_changed(self) -> None:
+        """The journal has grown: nodes other than the primary must catch up before they are used again."""
+        for node_id in self.marks:
+            if node_id != self.primary_id:
+                self.entry.links[node_id].link.ready = False
+        if self.journal.transaction:
+            self.relay.watch_transaction()
+        if self.journal.too_big:
+            self.relay.state |= State.PINNED_SESSION
+        self.rebase()
+
+    def rebase(self) -> None:
+        """Names may mean something else now: verdicts of before do not count."""
+        self.relay.rebase(self.context())
+
+    def context(self) -> int:
+        startup = self.startup
+        path = self.journal.text_of("search_path", "role", "session_authorization")
+        key = (startup.database, startup.user, startup.params.get("options", ""), startup.params.get("search_path", ""),
+               path, self.routing)  # fmt: skip
+        return hash(key) & MASK64
+
+    def catch_up(self, node_id: int) -> None:
+        """Replay on a node what the session has set, and join its open transaction there."""
+        pooled = self.entry.links[node_id]
+        mark = self.marks[node_id]
+        todo: list[bytes] = []
+        joined = pooled.link.txn != "I"
+        in_transaction = bool(self.relay.state & State.IN_TRANSACTION)
+        if not joined:
+            todo = self.journal.missing(mark)
+            mark.transaction = 0
+        if in_transaction:
+            if not joined:
+                todo.append(self.relay.begin_text or b"BEGIN")
+            todo += self.journal.missing_in_transaction(mark)
+        if not self.ask(pooled, *todo):
+            log.log(LOG, f"node {node_id} cannot follow the session's settings; the session goes on without it")
+            self.lose(node_id)
+            return
+        if not joined:
+            mark.settings = self.journal.version
+        if in_transaction:
+            mark.transaction = self.journal.count()
+        pooled.link.ready = True
+
+    def leave_transaction(self, node_id: int) -> None:
+        """Roll a standby's part of the open transaction back; it joins anew when it is used again."""
+        pooled = self.entry.links[node_id]
+        if pooled.link.txn != "I":
+            self.ask(pooled, b"ROLLBACK")
+            pooled.link.txn = "I"
+        self.marks[node_id].transaction = 0
+        pooled.link.ready = False
+
+    def standbys(self) -> list[int]:
+        """Connected nodes other than the primary."""
+        return [node_id for node_id in self.marks if node_id != self.primary_id]
+
+    def transaction_ended(self) -> None:
+        """A transaction in which something was set is over (the relay has rolled the standbys back)."""
+        left = self.journal.end(self.relay.take_ended())
+        for node_id in self.standbys():
+            self.marks[node_id].transaction = 0
+        if left:
+            self.settings_changed()
+        else:
+            self.rebase()
+
+    def last_node(self) -> int:
+        """The node that client messages went to last."""
+        return self.relay.current_node()
+
+    def use_settings(self, settings: Settings) -> None:
+        """PGPOOL SET: other settings for this session only."""
+        self.settings = settings
+        self.routing = RoutingSettings.of(settings)
+        self.apply_settings()
+
+    def apply_settings(self) -> None:
+        """Tell the relay what to show to Python."""
+        s = self.settings
+        self.relay.watch(
+            every=s.log_statement or s.log_client_messages,
+            tell=s.log_per_node_statement or s.notice_per_node_statement or s.notice_routing_reason,
+            exact=self.routing.exact_text,
+        )
+        self.rebase()
+
+    def fail_primary(self) -> None:
+        """A read failed on a standby inside a transaction: the primary's part must fail too (behaviour.md 5.7)."""
+        self.relay.take_diverged()
+        if self.primary.link.txn == "T":
+            self.ask(self.primary, b"send invalid query from pgpool to abort transaction")
+            self.relay.state |= State.FAILED
+
+    def nodes_changed(self) -> None:
+        """The epoch has moved: is the balance node still to be used?"""
+        self.epoch = self.worker.shared.epoch
+        node = self.worker.node(self.balance_id)
+        if self.balance_id != self.primary_id and (node is None or not node.usable):
+            if self.balance_id in self.marks:
+                self.lose(self.balance_id)
+            else:
+                self.balance_on(self.primary_id)
+

@@ -1,0 +1,120 @@
+"""What the log and the client are told about each message: log_statement, log_client_messages, per-node statements."""
+
+from __future__ import annotations
+
+from pgpool.model import REASON_TEXT, Route, State
+from pgpool.policy.route import route
+from pgpool.session import own
+from pgpool.session.state import Session
+from pgpool.sql.analyze import analyze
+from pgpool.system.logs import LOG, log
+from pgpool.wire import messages
+
+_FRONTEND_NAMES = {
+    "Q": "Query", "P": "Parse", "B": "Bind", "E": "Execute", "D": "Describe", "C": "Close", "S": "Sync",
+    "X": "Terminate", "F": "FunctionCall",
+}  # fmt: skip
+
+
+def look(session: Session) -> None:
+    """The message at hand, before anything is decided about it."""
+    kind = session.relay.kind
+    message = session.relay.message()
+    if session.settings.log_statement:
+        text = statement_of(session, kind, message)
+        if text:
+            log.log(LOG, f"statement: {text}")
+    if session.settings.log_client_messages and kind in _FRONTEND_NAMES:
+        log.log(LOG, f"{_FRONTEND_NAMES[kind]} message from frontend.", detail=detail_of(kind, message))
+
+
+def _strings(message: bytes, at: int, count: int) -> list[str]:
+    parts = message[at:].split(b"\0", count)
+    return [messages.text(p) for p in parts[:count]] + [""] * (count - len(parts))
+
+
+def statement_of(session: Session, kind: str, message: bytes) -> str:
+    """The SQL behind a Query, Parse or Execute message; '' for others."""
+    if kind == "Q":
+        return _strings(message, 5, 1)[0]
+    if kind == "P":
+        return "Parse: " + _strings(message, 5, 2)[1]
+    if kind == "E" and session.unnamed is not None:
+        return "Execute: " + messages.text(session.unnamed.text)
+    return ""
+
+
+def detail_of(kind: str, message: bytes) -> str:
+    """The DETAIL line of log_client_messages (behaviour.md 13)."""
+    if kind == "Q":
+        return f'query: "{_strings(message, 5, 1)[0]}"'
+    if kind == "P":
+        name, sql = _strings(message, 5, 2)
+        return f'statement: "{name}", query: "{sql}"'
+    if kind == "B":
+        portal, name = _strings(message, 5, 2)
+        return f'portal: "{portal}", statement: "{name}"'
+    if kind in "DC":
+        what = "statement" if message[5:6] == b"S" else "portal"
+        return f'{what}: "{_strings(message, 6, 1)[0]}"'
+    if kind == "E":
+        return f'portal: "{_strings(message, 5, 1)[0]}"'
+    if kind == "F":
+        return f'oid: "{int.from_bytes(message[5:9], "big")}"'
+    return ""
+
+
+def told(session: Session) -> None:
+    """A message was settled for a node: say so in the log and, when asked for, to the client."""
+    node_id = session.relay.told_node
+    message = session.relay.told()
+    kind = chr(message[0])
+    text = per_node_text(session, kind, message)
+    if not text:
+        return
+    pooled = session.entry.links[node_id]
+    settings = session.settings
+    if settings.log_per_node_statement:
+        log.log(LOG, f"DB node id: {node_id} backend pid: {pooled.login.pid} statement: {text}")
+    notice = ""
+    if settings.notice_per_node_statement:
+        notice = f"DB node id: {node_id} statement: {text}"
+    if settings.notice_routing_reason and kind in "QP":
+        notice += (" " if notice else "") + f"node {node_id}: {reason(session, message, kind)}"
+    if notice and not pooled.link.pending > 1:
+        own.send(session, messages.notice_response("NOTICE", "00000", notice))
+
+
+def per_node_text(session: Session, kind: str, message: bytes) -> str:
+    if kind == "Q":
+        return _strings(message, 5, 1)[0]
+    if kind == "P":
+        return "Parse: " + _strings(message, 5, 2)[1]
+    if kind == "B":
+        name = _strings(message, 5, 2)[1]
+        return "Bind: " + sql_of(session, name)
+    if kind == "E":
+        return "Execute: " + sql_of(session, "")
+    if kind == "S":
+        return "Sync message"
+    if kind == "D":
+        return "D message"
+    if kind == "C":
+        return "Close message"
+    return ""
+
+
+def sql_of(session: Session, name: str) -> str:
+    prepared = session.prepared.get(name) if name else session.unnamed
+    return messages.text(prepared.text) if prepared is not None else ""
+
+
+def reason(session: Session, message: bytes, kind: str) -> str:
+    """Why the message went where it went: from the verdict table, else decided once more."""
+    text = message[5:-1] if kind == "Q" else message[5:].split(b"\0", 2)[1]
+    code = session.relay.look_up(text)
+    if code:
+        return REASON_TEXT[Route.from_code(code).reason]
+    statement = analyze(messages.text(text), standard_conforming_strings=not session.relay.backslash)
+    decided = route(statement, State(session.relay.state), session.routing, session.worker.nodes())
+    return REASON_TEXT[decided.reason] if isinstance(decided, Route) else "decided with the catalogs' help"

@@ -1,0 +1,65 @@
+"""What one child owns from its birth to its end, whichever client it serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import random
+
+from pgpool._fastpath import Relay
+from pgpool.auth.hba import Hba
+from pgpool.auth.passwd import PoolPasswd
+from pgpool.backend.pool import Pool
+from pgpool.backend.relcache import Relcache
+from pgpool.config.settings import Settings
+from pgpool.model import ClusterMode, NodeView
+from pgpool.policy.route import RoutingSettings
+from pgpool.shared import Child, Shared
+
+
+@dataclass(slots=True)
+class Worker:
+    """``woken``: called when a signal came; applies what can be applied at once, raises ProcessExit to end this process."""
+
+    index: int
+    settings: Settings
+    shared: Shared
+    cell: Child
+    pool: Pool
+    relay: Relay
+    relcache: Relcache
+    routing: RoutingSettings
+    wakeup_fd: int
+    woken: Callable[[], None]
+    hba: Hba | None = None
+    passwords: PoolPasswd | None = None
+    title: Callable[[str], None] = lambda text: None
+    dice: Callable[[], float] = random
+    finishing: bool = False
+    """Exit when the session is over."""
+    _nodes: tuple[NodeView, ...] = field(default=())
+    _nodes_epoch: int = 0
+    _nodes_time: float = 0.0
+
+    def nodes(self) -> tuple[NodeView, ...]:
+        """A snapshot of the nodes; taken again when the epoch has moved, and every second while delays count."""
+        epoch = self.shared.epoch
+        watch_delay = self.settings.delay_threshold or self.settings.delay_threshold_by_time
+        if epoch != self._nodes_epoch or (watch_delay and time.monotonic() - self._nodes_time > 1):
+            self._nodes = self.shared.node_views(self.settings)
+            self._nodes_epoch = epoch
+            self._nodes_time = time.monotonic()
+        return self._nodes
+
+    def node(self, node_id: int) -> NodeView | None:
+        return next((n for n in self.nodes() if n.id == node_id), None)
+
+    def primary_id(self) -> int:
+        """The node that writes go to: the primary, or the main node where there is none; -1 when nothing can be used."""
+        if self.settings.mode is not ClusterMode.RAW:
+            primary = self.shared.primary_id
+            node = self.node(primary)
+            if node is not None and node.usable:
+                return primary
+        return self.shared.main_id
