@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from ..wire import messages
+from ..wire.startup import Startup
 from . import exchange
 from .exchange import ClientKeys, Verifier
 
@@ -18,6 +19,8 @@ class Admission:
     """One client's identity and secrets. gate.admit makes it, login and gate.reuse add what the client proves."""
 
     user: str
+    startup: Startup | None = None
+    """What the client asked for; None in sessions of our own."""
     verified: bool = False
     """We or a backend checked a secret of this user in this session, or a trust line of pool_hba.conf lets him in."""
     typed: bool = False
@@ -65,6 +68,13 @@ class Admission:
     def take_prelude(self) -> bytes:
         prelude, self.prelude = self.prelude, b""
         return prelude
+
+    def negotiate(self, protocol: int) -> bytes:
+        """The NegotiateProtocolVersion that must go out before anything else, or b''; ``protocol``: what is spoken."""
+        if self.negotiated or self.startup is None:
+            return b""
+        self.negotiated = True
+        return self.startup.negotiation(protocol)
 
     @classmethod
     def own(cls, user: str, password: bytes | None = None, md5: bytes | None = None) -> Admission:

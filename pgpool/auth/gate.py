@@ -31,7 +31,7 @@ from .hba import Hba
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
-    from .passwd import PoolPasswd
+    from .passwd import PasswordFile
 
 # ---------------------------------------------------------------- the first packets
 
@@ -171,7 +171,7 @@ def admit(
     startup: Startup,
     settings: Settings,
     rules: Hba | None,
-    passwd: PoolPasswd,
+    passwd: PasswordFile,
     peer: Peer,
     *,
     ssl: bool = False,
@@ -181,7 +181,7 @@ def admit(
 
     Raises AuthenticationFailed (texts: behaviour.md 9.2, 14), ProtocolViolation, ClientGone.
     """
-    admission = passwd.admission(startup.user)
+    admission = passwd.admission(startup.user, startup)
     if not settings.enable_pool_hba:
         admission.clear_text = settings.allow_clear_text_frontend_auth
         return admission
@@ -197,7 +197,7 @@ def admit(
             f'no pool_hba.conf entry for host "{peer.host}", user "{startup.user}", database "{startup.database}", '
             f"SSL {'on' if ssl else 'off'}"
         )
-    check(channel, startup, admission)
+    check(channel, admission)
     return admission
 
 
@@ -211,24 +211,18 @@ def _failed(method: str, detail: str) -> AuthenticationFailed:
     return AuthenticationFailed(f"{method} authentication failed", detail=detail, sqlstate="XX000")
 
 
-def _negotiation(startup: Startup, admission: Admission) -> bytes:
-    """We ask before any backend is known: the client gets the version that we speak."""
-    admission.negotiated = True
-    return startup.negotiation(messages.PROTOCOL_3_2)
-
-
-def _trust(channel: Channel, startup: Startup, admission: Admission) -> None:
+def _trust(channel: Channel, admission: Admission) -> None:
     """The administrator's word: a stored secret logs in for whoever comes. Nothing stored: the backend asks."""
     admission.verified = admission.password is not None or admission.md5 is not None
 
 
-def _password(channel: Channel, startup: Startup, admission: Admission) -> None:
+def _password(channel: Channel, admission: Admission) -> None:
     """Clear text, compared with the entry; without an entry the backend must demand and accept the password."""
-    typed = ask_password(channel, _negotiation(startup, admission))
+    typed = ask_password(channel, admission.negotiate(messages.PROTOCOL_3_2))
     accepted = admission.accepts(typed)
     if accepted is False:
         raise AuthenticationFailed(
-            f'password authentication failed for user "{startup.user}"',
+            f'password authentication failed for user "{admission.user}"',
             detail="password does not match",
             sqlstate="XX000",
         )
@@ -236,23 +230,23 @@ def _password(channel: Channel, startup: Startup, admission: Admission) -> None:
     admission.password, admission.typed = typed, True
 
 
-def _md5(channel: Channel, startup: Startup, admission: Admission) -> None:
+def _md5(channel: Channel, admission: Admission) -> None:
     secret = admission.md5_secret
     if secret is None:
-        raise _failed("md5", f'pool_passwd file does not contain an entry for "{startup.user}"')
-    if not challenge_md5(channel, secret, _negotiation(startup, admission)):
+        raise _failed("md5", f'pool_passwd file does not contain an entry for "{admission.user}"')
+    if not challenge_md5(channel, secret, admission.negotiate(messages.PROTOCOL_3_2)):
         raise _failed("md5", "password does not match")
     admission.verified = True
 
 
-def _scram(channel: Channel, startup: Startup, admission: Admission) -> None:
+def _scram(channel: Channel, admission: Admission) -> None:
     """An unknown user goes through the same exchange and gets the same answer as a wrong password."""
     if admission.md5 is not None:
-        raise _failed("SCRAM", f'pool_passwd file does not contain valid SCRAM entry for "{startup.user}"')
-    before = _negotiation(startup, admission)
-    proof = challenge_scram(channel, startup.user, admission.scram_verifier, before)
+        raise _failed("SCRAM", f'pool_passwd file does not contain valid SCRAM entry for "{admission.user}"')
+    before = admission.negotiate(messages.PROTOCOL_3_2)
+    proof = challenge_scram(channel, admission.user, admission.scram_verifier, before)
     if proof is None:
-        raise _failed("SCRAM", f'username "{startup.user}" or password is not valid')
+        raise _failed("SCRAM", f'username "{admission.user}" or password is not valid')
     admission.keys, admission.prelude = proof
     admission.verified = True
 
@@ -260,46 +254,40 @@ def _scram(channel: Channel, startup: Startup, admission: Admission) -> None:
 _CHECKS = {"trust": _trust, "password": _password, "md5": _md5, "scram-sha-256": _scram}
 
 
-def reuse(channel: Channel, startup: Startup, admission: Admission, link: LinkAuth) -> bytes | None:
+def reuse(channel: Channel, admission: Admission, link: LinkAuth) -> bytes | None:
     """May this client have a pooled link of his user and database, without asking the backend?
 
     Asks the client to prove itself where that is still open. Returns what it must get in front of AuthenticationOk;
-    None: the link is not for him, make a new one with the same ``admission`` (a password typed here is used there).
+    None: the link is not for him. Either way a login with the same ``admission`` may follow: it asks nothing twice.
     Raises AuthenticationFailed when what is stored says no, ProtocolViolation, ClientGone.
     """
-    if not admission.verified and not _reverify(channel, startup, admission, link):
+    if not admission.verified and not _reverify(channel, admission, link):
         return None
-    return admission.take_prelude() + _negotiated(startup, admission, link)
+    # kept there too: if the link turns out to be dead, the login that takes its place sends it
+    admission.prelude = admission.negotiate(link.protocol) + admission.prelude
+    return admission.prelude
 
 
-def _negotiated(startup: Startup, admission: Admission, link: LinkAuth) -> bytes:
-    """What the backend of the link had answered to this version, unless the client has heard it already."""
-    if admission.negotiated:
-        return b""
-    admission.negotiated = True
-    return startup.negotiation(link.protocol)
-
-
-def _reverify(channel: Channel, startup: Startup, admission: Admission, link: LinkAuth) -> bool:
+def _reverify(channel: Channel, admission: Admission, link: LinkAuth) -> bool:
     if admission.typed:
         admission.verified = link.recalls(admission.password)
         return admission.verified
     if link.method == "trust":
         return True
     if link.method == "md5" and admission.md5_secret is not None:
-        if not challenge_md5(channel, admission.md5_secret, _negotiated(startup, admission, link)):
-            raise password_failed(startup.user)
+        if not challenge_md5(channel, admission.md5_secret, admission.negotiate(link.protocol)):
+            raise password_failed(admission.user)
         admission.verified = True
         return True
     if link.method == "scram" and (verifier := admission.scram_verifier) is not None:
-        proof = challenge_scram(channel, startup.user, verifier, _negotiated(startup, admission, link))
+        proof = challenge_scram(channel, admission.user, verifier, admission.negotiate(link.protocol))
         if proof is None:
-            raise password_failed(startup.user)
+            raise password_failed(admission.user)
         admission.keys, admission.prelude = proof
         admission.verified = True
         return True
     if link.digest and (link.method == "password" or admission.clear_text):
-        admission.password = ask_password(channel, _negotiated(startup, admission, link))
+        admission.password = ask_password(channel, admission.negotiate(link.protocol))
         admission.typed = True
         admission.verified = link.recalls(admission.password)
     return admission.verified

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 
 from ..errors import Fault
+from ..wire.startup import Startup
 from . import aes, exchange
 from .admission import Admission
 from .exchange import Verifier
@@ -105,7 +106,7 @@ def _line(line: str, key: bytes | None) -> tuple[Entry | None, str]:
     return Entry(user, secret, backend_user), reason
 
 
-class PoolPasswd:
+class PasswordFile:
     """The entries of one pool_passwd file; immutable, replaced as a whole by ``load`` at reload."""
 
     def __init__(
@@ -116,18 +117,18 @@ class PoolPasswd:
         self._key = key
 
     def __repr__(self) -> str:
-        return f"<PoolPasswd, {len(self._entries)} users>"
+        return f"<PasswordFile, {len(self._entries)} users>"
 
     def find(self, user: str) -> Entry | None:
         return self._entries.get(user)
 
-    def admission(self, user: str) -> Admission:
+    def admission(self, user: str, startup: Startup | None = None) -> Admission:
         """A new Admission that holds the stored secret of ``user``, nothing proved yet."""
         entry = self._entries.get(user)
         if entry is None:
-            return Admission(user)
+            return Admission(user, startup)
         secret = entry.secret
-        return Admission(user, password=secret.password, md5=secret.md5, verifier=secret.verifier)
+        return Admission(user, startup, password=secret.password, md5=secret.md5, verifier=secret.verifier)
 
     def own(self, user: str, configured: str) -> Admission:
         """For our own sessions: ``configured`` is a password parameter of pgpool.conf (plain, TEXT, AES, md5); when it
@@ -141,7 +142,7 @@ class PoolPasswd:
         return admission
 
 
-def load(path: str, key_path: str = "") -> PoolPasswd:
+def load(path: str, key_path: str = "") -> PasswordFile:
     """Reads ``path`` ('' = pool_passwd is disabled) and the key file (``key_path``: the -k option, '' = usual places).
 
     The file is created, empty and for the owner only, when it is missing. Lines that cannot be used are in ``.faults``,
@@ -150,7 +151,7 @@ def load(path: str, key_path: str = "") -> PoolPasswd:
     faults: list[Fault] = []
     key = _load_key(aes.key_file(key_path), faults)
     if not path:
-        return PoolPasswd(faults=faults, key=key)
+        return PasswordFile(faults=faults, key=key)
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -158,7 +159,7 @@ def load(path: str, key_path: str = "") -> PoolPasswd:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
         data = b""
     entries, found = parse(data.decode("utf-8", "surrogateescape"), path, key)
-    return PoolPasswd(entries, faults + found, key)
+    return PasswordFile(entries, faults + found, key)
 
 
 def _load_key(path: str, faults: list[Fault]) -> bytes | None:

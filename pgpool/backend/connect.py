@@ -2,7 +2,8 @@
 
 Whose word counts: auth/gate. What goes wrong is told apart by class: BackendFailed (cannot connect, broke off, broke
 the protocol), BackendRefused (its own ErrorResponse), AuthenticationFailed (we or the client cannot prove the user),
-SessionFatal (the backend hung up while the client was asked: says nothing about the node), ClientGone. No fd is leaked whatever happens.
+SessionFatal (the backend hung up while the client was asked: says nothing about the node), ClientGone. No fd is leaked
+whatever happens.
 """
 
 from __future__ import annotations
@@ -209,9 +210,8 @@ class _Attempt:
     def start_authentication(self) -> None:
         """Before the client sees the first request it learns which protocol the session speaks."""
         self.negotiating = False
-        if not self.admission.negotiated:
-            self.admission.negotiated = True
-            self.out = self.startup.negotiation(self.protocol) + self.out
+        if self.client is not None:
+            self.out = self.admission.negotiate(self.protocol) + self.out
 
     def refused(self, payload: bytes) -> None:
         fields = messages.error_fields(payload)
