@@ -22,6 +22,7 @@ from pgpool.shared.layout import (
     Layout,
     Lock,
     Record,
+    Words,
 )
 from pgpool.shared.nodes import Node
 from pgpool.shared.requests import Queue
@@ -38,15 +39,16 @@ class Shared:
         self.layout = layout
         self.memory = SharedMemory(layout.size)
         self.buf: memoryview = self.memory.buf
-        self._header = Record(self.buf, layout.header_at, HEADER)
-        self._cluster = Record(self.buf, layout.cluster_at, CLUSTER)
-        self._recovery = Record(self.buf, layout.recovery_at, RECOVERY)
+        words = Words(self.buf)
+        self._header = Record(words, layout.header_at, HEADER)
+        self._cluster = Record(words, layout.cluster_at, CLUSTER)
+        self._recovery = Record(words, layout.recovery_at, RECOVERY)
         self._write_header()
-        self.nodes = [Node(self.buf, layout, n) for n in range(layout.nodes)]
-        self.children = [Child(self.buf, layout, c) for c in range(layout.children)]
+        self.nodes = [Node(words, layout, n) for n in range(layout.nodes)]
+        self.children = [Child(words, layout, c) for c in range(layout.children)]
         for child in self.children:
             child.clear()
-        self.queue = Queue(self.buf, layout, lambda: self.lock(Lock.QUEUE))
+        self.queue = Queue(words, layout, lambda: self.lock(Lock.QUEUE))
         self.verdicts = self.buf[layout.verdict_at : layout.verdict_at + layout.verdict_entries * VERDICT_ENTRY]
         """The verdict table, for C: all zero at first."""
 

@@ -22,6 +22,7 @@ from pgpool.shared.layout import (
     PORT_BYTES,
     Layout,
     Record,
+    Words,
     to_bytes,
     to_text,
 )
@@ -83,17 +84,17 @@ class RelayCounts:
 class Child:
     """One place for a child. Writing is for the child in it; ``clear`` and ``order_restart`` are for the parent."""
 
-    def __init__(self, buf: memoryview, layout: Layout, index: int):
+    def __init__(self, words: Words, layout: Layout, index: int):
         self.index = index
-        self.buf = buf
         self.nodes = layout.nodes
         self.hot_offset = layout.hot(index)
         """Where the hot cell begins in the mapping: a multiple of 64."""
-        self.hot = buf[self.hot_offset : self.hot_offset + layout.hot_size]
+        self.hot = words.buf[self.hot_offset : self.hot_offset + layout.hot_size]
         """The hot cell itself, for C."""
-        self.slots = [Slot(buf, layout, index, p) for p in range(layout.pools)]
-        self._cell = Record(buf, layout.child(index), CHILD)
-        self._orders = Record(buf, layout.orders(index), ORDERS)
+        self.slots = [Slot(words, layout, index, p) for p in range(layout.pools)]
+        self._words = words.of["I"]
+        self._cell = Record(words, layout.child(index), CHILD)
+        self._orders = Record(words, layout.orders(index), ORDERS)
 
     # -- by the child -------------------------------------------------------------------------------------------
 
@@ -130,12 +131,12 @@ class Child:
         if pool >= 0:
             self.slots[pool].release(now)
         self._cell.write(connected=0, balance_node=-1, session_end=now, client_host=b"", client_port=b"")
-        _U32.pack_into(self.hot, HOT_STATEMENT_LEN, 0)
+        self._words[(self.hot_offset + HOT_STATEMENT_LEN) // 4] = 0
         self.set_status(ChildStatus.WAIT)
 
     def set_status(self, status: ChildStatus) -> None:
         """Outside of C's reach: waiting and connecting."""
-        _U32.pack_into(self.hot, HOT_STATUS, int(status))
+        self._words[(self.hot_offset + HOT_STATUS) // 4] = int(status)
 
     # -- by the parent ------------------------------------------------------------------------------------------
 

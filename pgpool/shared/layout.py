@@ -19,13 +19,15 @@ and has ONE writing process:
     verdict table   1                    every child, from C: entries are two u64 which check each other
 
 Readers take a snapshot: ``Record.read`` copies a cell between two looks at its sequence number, which is odd while the
-writer is at work. Whole words (u32, u64, double) are written in one store, because the structs are native and aligned.
+writer is at work. Words (u32, u64, double) are written in one store: never with struct.pack_into, which zeroes the bytes
+first, so that a reader in another process could see a zero.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import time
 from collections import namedtuple
 from enum import IntEnum
 
@@ -75,11 +77,12 @@ class Cell:
     def __init__(self, name: str, writer: str, **fields: str):
         self.name = name
         self.writer = writer
-        self.fields: dict[str, tuple[int, struct.Struct]] = {}
+        self.fields: dict[str, tuple[int, str, int]] = {}
+        """name -> (offset in the cell, code, bytes)"""
         form = "@"
         for field, code in fields.items():
             offset = struct.calcsize(f"{form}0{code[-1]}")
-            self.fields[field] = (offset, struct.Struct("@" + code))
+            self.fields[field] = (offset, code[-1], struct.calcsize("@" + code))
             form += code
         self.whole = struct.Struct(form)
         self.size = -(-self.whole.size // ALIGN) * ALIGN
@@ -202,25 +205,44 @@ def to_text(raw: bytes) -> str:
     return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
 
+class Words:
+    """The mapping as bytes and as words of each code."""
+
+    def __init__(self, buf: memoryview):
+        """``buf``: a writable memoryview of bytes; its length a multiple of 8."""
+        self.buf = buf
+        self.of: dict[str, memoryview] = {code: buf.cast(code) for code in "IiQd"}
+
+
 class Record:
     """One cell at one place. ``get``/``set`` for single words; ``write``/``read`` for groups that belong together."""
 
-    __slots__ = ("buf", "cell", "offset")
+    __slots__ = ("buf", "cell", "offset", "words")
 
-    TRIES = 200
+    STUCK = 0.25
+    """Seconds after which a sequence number that stays odd is that of a dead writer: a write takes microseconds,
+    a writer that lost its processor some milliseconds."""
 
-    def __init__(self, buf: memoryview, offset: int, cell: Cell):
-        self.buf = buf
+    def __init__(self, words: Words, offset: int, cell: Cell):
+        self.buf = words.buf
+        self.words = words.of
         self.offset = offset
         self.cell = cell
 
     def get(self, field: str):
-        at, form = self.cell.fields[field]
-        return form.unpack_from(self.buf, self.offset + at)[0]
+        """A number, or the bytes of a text field with its padding."""
+        at, code, size = self.cell.fields[field]
+        at += self.offset
+        return bytes(self.buf[at : at + size]) if code == "s" else self.words[code][at // size]
 
     def set(self, field: str, value) -> None:
-        at, form = self.cell.fields[field]
-        form.pack_into(self.buf, self.offset + at, value)
+        """Store a number, or bytes that fit into a text field. Raises ValueError for what does not fit."""
+        at, code, size = self.cell.fields[field]
+        at += self.offset
+        if code == "s":
+            self.buf[at : at + size] = value.ljust(size, b"\0")
+        else:
+            self.words[code][at // size] = value
 
     def write(self, **values) -> None:
         """Change fields so that no reader sees some of them changed and some not. Only for the cell's one writer.
@@ -244,10 +266,15 @@ class Record:
     def read(self):
         """A snapshot as a named tuple. When the writer stands still in mid-write (killed) the last look counts."""
         whole, end = self.cell.whole, self.offset + self.cell.whole.size
-        for _ in range(self.TRIES):
+        busy, since = -1, 0.0
+        while True:
             before = self.get("seq")
             raw = bytes(self.buf[self.offset : end])
             if not before & 1 and self.get("seq") == before:
+                break
+            if before != busy:
+                busy, since = before, time.monotonic()
+            elif time.monotonic() - since > self.STUCK:
                 break
             os.sched_yield()
         return self.cell.row._make(whole.unpack(raw))

@@ -13,6 +13,7 @@ from pgpool.shared.layout import (
     WORD_BYTES,
     Layout,
     Record,
+    Words,
     to_bytes,
     to_text,
 )
@@ -62,12 +63,12 @@ class HealthView:
 class Node:
     """The three cells of one node."""
 
-    def __init__(self, buf: memoryview, layout: Layout, node_id: int):
+    def __init__(self, words: Words, layout: Layout, node_id: int):
         self.id = node_id
         state, delay, health = layout.node(node_id)
-        self._state = Record(buf, state, NODE_STATE)
-        self._delay = Record(buf, delay, NODE_DELAY)
-        self._health = Record(buf, health, NODE_HEALTH)
+        self._state = Record(words, state, NODE_STATE)
+        self._delay = Record(words, delay, NODE_DELAY)
+        self._health = Record(words, health, NODE_HEALTH)
 
     @property
     def state(self) -> NodeState:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-from pgpool.shared.layout import MAX_NODES, QUEUE, QUEUE_ENTRIES, REQUEST, Layout, Record
+from pgpool.shared.layout import MAX_NODES, QUEUE, QUEUE_ENTRIES, REQUEST, Layout, Record, Words
 
 
 class RequestKind(IntEnum):
@@ -22,6 +22,8 @@ class RequestKind(IntEnum):
     """A session connected to a node that was waiting: it is up."""
     CLOSE_IDLE = 6
     """All children shall close their idle connections (before DROP DATABASE)."""
+    FIND_PRIMARY = 7
+    """Another node was seen to be the primary: the parent asks all of them again."""
 
 
 class RequestFlag(IntFlag):
@@ -55,10 +57,10 @@ class Request:
 class Queue:
     """Ten entries in a ring; many writers, one reader (the parent)."""
 
-    def __init__(self, buf: memoryview, layout: Layout, lock: Callable[[], AbstractContextManager]):
+    def __init__(self, words: Words, layout: Layout, lock: Callable[[], AbstractContextManager]):
         """``lock`` gives the kernel-freed lock of the queue as a context manager."""
-        self._queue = Record(buf, layout.queue_at, QUEUE)
-        self._entries = [Record(buf, layout.request(i), REQUEST) for i in range(QUEUE_ENTRIES)]
+        self._queue = Record(words, layout.queue_at, QUEUE)
+        self._entries = [Record(words, layout.request(i), REQUEST) for i in range(QUEUE_ENTRIES)]
         self._lock = lock
 
     def __len__(self) -> int:

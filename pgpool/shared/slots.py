@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 
-from pgpool.shared.layout import BACKEND, KEY_BYTES, NAME_BYTES, SLOT, Layout, Record, to_bytes, to_text
+from pgpool.shared.layout import BACKEND, KEY_BYTES, NAME_BYTES, SLOT, Layout, Record, Words, to_bytes, to_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class SlotView:
 class Slot:
     """One place in a child's pool: a (user, database, protocol) key and one connection per node."""
 
-    def __init__(self, buf: memoryview, layout: Layout, child: int, pool: int):
+    def __init__(self, words: Words, layout: Layout, child: int, pool: int):
         self.child = child
         self.pool = pool
-        self._slot = Record(buf, layout.slot(child, pool), SLOT)
-        self._backends = [Record(buf, layout.backend(child, pool, n), BACKEND) for n in range(layout.nodes)]
+        self._slot = Record(words, layout.slot(child, pool), SLOT)
+        self._backends = [Record(words, layout.backend(child, pool, n), BACKEND) for n in range(layout.nodes)]
 
     def fill(self, user: str | bytes, database: str | bytes, major: int, minor: int, now: float) -> None:
         """A new pool entry begins, in a slot that was free or has been cleared. Names are cut at 63 bytes."""
