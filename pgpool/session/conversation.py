@@ -180,7 +180,7 @@ def reuse(
     sets = bridge(entry.startup, startup)
     if pooled is None or sets is None or entry.auth is None or not pooled.login.reusable:
         return None
-    prelude = gate.reuse(channel, startup, admission, entry.auth)
+    prelude = gate.reuse(channel, admission, entry.auth)
     if prelude is None:
         return None
     session = start(worker, startup, peer, admission, entry, channel)
