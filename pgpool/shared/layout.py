@@ -19,8 +19,8 @@ and has ONE writing process:
     verdict table   1                    every child, from C: entries are two u64 which check each other
 
 Readers take a snapshot: ``Record.read`` copies a cell between two looks at its sequence number, which is odd while the
-writer is at work. Words (u32, u64, double) are written in one store: never with struct.pack_into, which zeroes the bytes
-first, so that a reader in another process could see a zero.
+writer is at work. Words (u32, u64, double) are written in one store: never with struct.pack_into, which zeroes them
+first: a reader in another process could see the zero.
 """
 
 from __future__ import annotations
