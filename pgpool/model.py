@@ -219,6 +219,8 @@ class Reason(IntEnum):
     """Longer than the receive buffer: sent on to the primary unread."""
     SAME_BATCH = 32
     """Earlier messages of the same pipeline (up to Sync) went to the primary."""
+    NODE_BOUND = 33
+    """SHOW transaction_read_only and the like."""
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -255,6 +257,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.NO_STANDBY: "no other node can be used",
     Reason.TOO_LONG: "too long to be read before it is sent on",
     Reason.SAME_BATCH: "earlier messages of the same batch went to the primary",
+    Reason.NODE_BOUND: "its answer differs between a primary and a standby",
 }
 
 
@@ -291,7 +294,9 @@ class Statement:
     """SET LOCAL, SET TRANSACTION: ends with the transaction."""
     effect: Effect = Effect.NONE
     inner: Statement | None = None
-    """The statement inside PREPARE, EXPLAIN, COPY (query) TO."""
+    """The statement inside PREPARE, EXPLAIN, DECLARE, COPY (query) TO."""
+    parts: tuple[Statement, ...] = ()
+    """The statements of a MULTI string. With JOURNAL: when all of it succeeded, keep book of each part with JOURNAL."""
     text: str = ""
 
 
@@ -302,6 +307,8 @@ class Facts:
     tables: dict[Name, TableFact]
     volatile: dict[Name, bool | None]
     """True: some function of this name is volatile. None: no function of this name exists."""
+    user_volatile: frozenset[Name] = frozenset()
+    """Volatile ones outside of pg_catalog: their code may do anything, also create temporary tables."""
 
 
 class TableFact(IntFlag):
@@ -312,6 +319,8 @@ class TableFact(IntFlag):
     UNKNOWN = 8
     """No such relation (yet)."""
     VIEW = 16
+    WRITES = 32
+    """A view that calls a volatile function."""
 
 
 @dataclass(frozen=True, slots=True)
