@@ -12,7 +12,7 @@ _FLAG_SPELLINGS = {ALLOW: ALLOW, DISALLOW: DISALLOW, ALWAYS_PRIMARY: ALWAYS_PRIM
 
 
 def backend_flags(text: str) -> str:
-    """``ALWAYS_PRIMARY`` -> ``ALLOW_TO_FAILOVER|ALWAYS_PRIMARY``: the failover flag is always named, and comes first."""
+    """``ALWAYS_PRIMARY`` -> ``ALLOW_TO_FAILOVER|ALWAYS_PRIMARY``: the failover flag is always named, and first."""
     flags = set()
     for word in text.split("|"):
         word = word.strip()

@@ -34,9 +34,9 @@ class Loaded:
 def load(path: str | None, *, base: Settings | None = None, down: frozenset[int] = frozenset()) -> Loaded:
     """Read the configuration file ``path`` (None: built-in defaults).
 
-    With ``base`` (a reload) what needs a restart keeps base's value, with a message; so do host, port and data directory
-    of a backend of base, unless its number is in ``down``. A missing file is a warning and means defaults; at a reload
-    it is a fault. Raises errors.ConfigFaults with everything that is wrong.
+    With ``base`` (a reload) what needs a restart keeps base's value, with a message; so do host, port and data
+    directory of a backend of base, unless its number is in ``down``. A missing file is a warning and means defaults;
+    at a reload it is a fault. Raises errors.ConfigFaults with everything that is wrong.
     """
     if path is None:
         return _build(Reading(), "", base, down)
@@ -60,60 +60,101 @@ def load_text(text: str, file: str = "pgpool.conf", *, base: Settings | None = N
 
 
 def _build(reading: Reading, path: str, base: Settings | None, down: frozenset[int]) -> Loaded:
-    faults = list(reading.faults)
-    messages: list[Message] = []
-    node_id, node_fault = _read_node_id(os.path.dirname(path)) if path else (None, "")
-    translation = Translation(reading.entries, node_id)
-    faults += translation.faults
-    messages += translation.messages
-    values: dict[Key, Value] = {}
-    origins: dict[Key, tuple[str, int]] = {}
-    bad: set[str] = set()
-    for entry in translation.entries():
-        _assign(entry, values, origins, faults, messages, bad)
+    build = _Build(reading, path)
     if base is not None:
-        _keep(values, origins, base, down, messages)
-    settings = Settings(values, config_file=path, origins=origins, node_id=-1 if node_id is None else node_id)
-    if settings.use_watchdog and node_id is None:
-        if translation.old_watchdog and not node_fault:
-            settings = Settings(values, config_file=path, origins=origins, node_id=0)
-        else:
-            reason = node_fault or f"Pgpool node id file {os.path.join(os.path.dirname(path), NODE_ID_FILE)} does not exist"
-            file, line = origins["use_watchdog", None]
-            faults.append(Fault(file, line, reason))
-            bad.add("use_watchdog")
-    for finding in check(settings):
-        file, line = finding.place(settings)
-        if finding.level == FATAL:
-            if not bad.intersection(finding.params):
-                faults.append(Fault(file, line, finding.text))
-        else:
-            messages.append(Message(finding.level, finding.text, file, line))
-    if faults:
+        build.keep(base, down)
+    settings = build.settings()
+    build.check(settings)
+    if build.faults:
         order = {file: number for number, file in enumerate(reading.files)}
-        raise ConfigFaults(sorted(faults, key=lambda fault: (order.get(fault.file, len(order)), fault.line)))
-    return Loaded(settings, messages)
+        raise ConfigFaults(sorted(build.faults, key=lambda fault: (order.get(fault.file, len(order)), fault.line)))
+    return Loaded(settings, build.messages)
 
 
-def _assign(entry: Entry, values: dict[Key, Value], origins: dict[Key, tuple[str, int]], faults: list[Fault],
-            messages: list[Message], bad: set[str]) -> None:
-    """Put one entry into ``values``; the last one of a key counts."""
-    name, index = split_index(entry.key)
-    param = BY_NAME.get(name)
-    if param is None or (index is not None and not param.indexed):
-        text = f'unrecognized configuration parameter "{entry.key}"'
-        messages.append(Message("INFO", text, entry.file, entry.line, _suggest(entry.key)))
-        return
-    try:
-        if index is None and not param.has_plain_value:
-            raise BadValue(f'parameter "{entry.key}" expects the index value')
-        if index is not None and index > param.max_index:
-            raise BadValue(f'{index} index outside the valid range for parameter "{entry.key}" (0 .. {param.max_index})')
-        values[name, index] = parse(param, entry.text, entry.key)
-        origins[name, index] = (entry.file, entry.line)
-    except BadValue as error:
-        bad.add(name)
-        faults.append(Fault(entry.file, entry.line, str(error)))
+class _Build:
+    """The work of one load: values so far, where they were set, what is wrong, what there is to say."""
+
+    def __init__(self, reading: Reading, path: str):
+        self.path = path
+        self.values: dict[Key, Value] = {}
+        self.origins: dict[Key, tuple[str, int]] = {}
+        self.bad: set[str] = set()
+        """Parameters with a fault: no cross-check is made with their defaults."""
+        self.node_id, self.node_fault = _read_node_id(os.path.dirname(path)) if path else (None, "")
+        translation = Translation(reading.entries, self.node_id)
+        self.old_watchdog = translation.old_watchdog
+        self.faults: list[Fault] = [*reading.faults, *translation.faults]
+        self.messages: list[Message] = translation.messages
+        for entry in translation.entries():
+            self._assign(entry)
+
+    def _assign(self, entry: Entry) -> None:
+        """Put one entry into ``values``; the last one of a key counts."""
+        name, index = split_index(entry.key)
+        param = BY_NAME.get(name)
+        if param is None or (index is not None and not param.indexed):
+            text = f'unrecognized configuration parameter "{entry.key}"'
+            self.messages.append(Message("INFO", text, entry.file, entry.line, _suggest(entry.key)))
+            return
+        try:
+            if index is None and not param.has_plain_value:
+                raise BadValue(f'parameter "{entry.key}" expects the index value')
+            if index is not None and index > param.max_index:
+                raise BadValue(f"{index} index outside the valid range for parameter "
+                               f'"{entry.key}" (0 .. {param.max_index})')
+            self.values[name, index] = parse(param, entry.text, entry.key)
+            self.origins[name, index] = (entry.file, entry.line)
+        except BadValue as error:
+            self.bad.add(name)
+            self.faults.append(Fault(entry.file, entry.line, str(error)))
+
+    def settings(self) -> Settings:
+        node_id = self.node_id
+        if node_id is None:
+            node_id = 0 if self.old_watchdog else -1
+        return Settings(self.values, config_file=self.path, origins=self.origins, node_id=node_id)
+
+    def check(self, settings: Settings) -> None:
+        """Cross-checks; FATAL findings become faults."""
+        if settings.use_watchdog and (self.node_fault or settings.node_id < 0):
+            node_file = os.path.join(os.path.dirname(self.path), NODE_ID_FILE)
+            file, line = self.origins.get(("use_watchdog", None), (self.path, 0))
+            reason = self.node_fault or f"Pgpool node id file {node_file} does not exist"
+            self.faults.append(Fault(file, line, reason))
+        for finding in check(settings):
+            file, line = finding.place(settings)
+            if finding.level != FATAL:
+                self.messages.append(Message(finding.level, finding.text, file, line))
+            elif not self.bad.intersection(finding.params):
+                self.faults.append(Fault(file, line, finding.text))
+
+    def keep(self, base: Settings, down: frozenset[int]) -> None:
+        """Put back what a reload may not change, with a message for each."""
+        old = dict(base.items())
+        for key in sorted(self.values.keys() | old.keys(), key=lambda key: (key[0], -1 if key[1] is None else key[1])):
+            param = BY_NAME[key[0]]
+            was = base.value(*key)
+            if not self._is_fixed(key, base, down) or self.values.get(key, param.default) == was:
+                continue
+            file, line = self.origins.get(key, (self.path, 0))
+            if key in old:
+                self.values[key] = old[key]
+                self.origins[key] = base.origins.get(key, (file, line))
+            else:
+                del self.values[key]
+                del self.origins[key]
+            full = key[0] if key[1] is None else f"{key[0]}{key[1]}"
+            self.messages.append(Message("WARNING", f'parameter "{full}" cannot be changed without restarting pgpool',
+                                         file, line, f"it stays {human(param, was)}"))
+
+    def _is_fixed(self, key: Key, base: Settings, down: frozenset[int]) -> bool:
+        """The parameter, or this backend's one, only changes with a restart."""
+        name, index = key
+        if BY_NAME[name].context == p.INIT:
+            return True
+        if name not in _FIXED or index is None or index >= len(base.backends) or not base.backends[index].used:
+            return False
+        return index not in down or ("backend_port", index) not in self.values
 
 
 def _suggest(key: str) -> str:
@@ -126,34 +167,6 @@ def _suggest(key: str) -> str:
             index = key[len(stem):] if word == stem.lower() else ""
             return f'did you mean "{names[close[0]]}{index}"?'
     return ""
-
-
-def _keep(values: dict[Key, Value], origins: dict[Key, tuple[str, int]], base: Settings, down: frozenset[int],
-          messages: list[Message]) -> None:
-    """Put back what a reload may not change, with a message for each."""
-    old = dict(base.items())
-    for key in sorted(values.keys() | old.keys(), key=lambda key: (key[0], -1 if key[1] is None else key[1])):
-        name, index = key
-        param = BY_NAME[name]
-        fixed = param.context == p.INIT
-        if name in _FIXED and index is not None and index < len(base.backends) and base.backends[index].used:
-            removed = ("backend_port", index) not in values
-            fixed = index not in down or removed
-        if not fixed:
-            continue
-        was = base.value(name, index)
-        if values.get(key, param.default) == was:
-            continue
-        file, line = origins.get(key, (base.config_file, 0))
-        full = name if index is None else f"{name}{index}"
-        if key in old:
-            values[key] = old[key]
-            origins[key] = base.origins.get(key, (file, line))
-        else:
-            del values[key]
-            origins.pop(key, None)
-        messages.append(Message("WARNING", f'parameter "{full}" cannot be changed without restarting pgpool', file, line,
-                                f"it stays {human(param, was)}"))
 
 
 def _read_node_id(directory: str) -> tuple[int | None, str]:

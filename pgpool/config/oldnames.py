@@ -15,6 +15,8 @@ from .values import BadValue, parse
 OLD_WD_PORT = "9000"
 OLD_HEARTBEAT_PORT = "9694"
 OLD_PGPOOL_PORT = "9999"
+_LOCAL_CONVENTION = ("this pgpool is taken as node 0 and the others are counted from 1; to build a cluster give all "
+                     "pgpools the same numbered list and each its own number in the file pgpool_node_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Translation:
         return self._old_watchdog is not None
 
     def entries(self) -> list[Entry]:
-        """Translated entries first, so that a fault is reported where its line stands, then those under today's names."""
+        """Translated entries, then those under today's names; each keeps its file and line."""
         return [*self._made.values(), *self._new]
 
     def _warn(self, entry: Entry, text: str, detail: str = "") -> None:
@@ -106,6 +108,8 @@ class Translation:
             self.faults.append(Fault(entry.file, entry.line, str(error)))
             return
         self._modes[old.name] = entry, value
+        if old.name in BY_NAME:
+            self._made[old.name] = entry
 
     def _fold_modes(self) -> None:
         """master_slave_mode, master_slave_sub_mode and replication_mode -> backend_clustering_mode."""
@@ -133,7 +137,7 @@ class Translation:
             mode = {"stream": "streaming_replication", "logical": "logical_replication", "slony": "slony"}[sub]
         elif self._modes.keys() == {"master_slave_sub_mode"}:
             entry = self._modes["master_slave_sub_mode"][0]
-            self._warn(entry, f'parameter "{entry.key}" was replaced by "{name}"', "without master_slave_mode it is ignored")
+            self._warn(entry, f'parameter "{entry.key}" was replaced by "{name}"', "ignored without master_slave_mode")
             return
         else:
             mode, entry = "raw", last
@@ -146,12 +150,8 @@ class Translation:
         self._old_watchdog = self._old_watchdog or entry
         own = self.own_id
         node = own if old.kind == LOCAL else index if index < own else index + 1
-        source = "the file pgpool_node_id" if self.own_id_known else \
-            "this pgpool is taken as node 0 and the others are counted from 1; a cluster needs the same numbers in the " \
-            "file of every pgpool, and its own number in each file pgpool_node_id"
-        if self.own_id_known:
-            source = f"this pgpool is node {own} by {source}"
-        self._rename(entry, f"{old.target}{node}", source)
+        why = f"this pgpool is node {own} by the file pgpool_node_id" if self.own_id_known else _LOCAL_CONVENTION
+        self._rename(entry, f"{old.target}{node}", why)
 
     def _complete_watchdog(self, entries: list[Entry]) -> None:
         """What an old file left out: our own client port, and the old defaults of the watchdog's ports."""

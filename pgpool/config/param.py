@@ -40,8 +40,8 @@ class Param:
     ``default``, ``min`` and ``max`` are in the parameter's own unit (``unit``: '' no suffix accepted, else one of
     us ms s min h d / B kB MB GB TB). ``choices`` maps enum names to the codes SHOW pool_status prints; ``aliases`` maps
     spellings of older versions to a choice. ``form`` brings a string into its one spelling or raises ValueError.
-    ``octal``: written in octal in the 'file' only, or by SHOW too ('show'). ``since``: the Pgpool-II version that brought
-    it, or 'ours'.
+    ``octal``: written in octal in the 'file' only, or by SHOW too ('show'). ``since``: the Pgpool-II version that
+    brought it, or 'ours'.
     """
 
     name: str

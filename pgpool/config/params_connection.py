@@ -13,12 +13,13 @@ OWN = "Own additions"
 
 ROWS = (
     Param("backend_clustering_mode", ENUM, "streaming_replication", INIT, CLUSTERING,
-          "Who keeps the backends equal: PostgreSQL's streaming or logical replication, pgpool itself (native replication, "
-          "snapshot isolation), or nobody (raw). Slony is treated like logical replication.",
+          "Who keeps the backends equal: PostgreSQL's streaming or logical replication, pgpool itself (native "
+          "replication, snapshot isolation), or nobody (raw). Slony is treated like logical replication.",
           choices={"streaming_replication": 1, "native_replication": 2, "logical_replication": 3, "raw": 4,
-                   "snapshot_isolation": 5, "slony": 6}, since="4.2"),
+                   "snapshot_isolation": 5, "slony": 6},
+          since="4.2"),
     Param("replication_mode", BOOL, False, INIT, CLUSTERING,
-          "Old switch for native replication; use backend_clustering_mode.", hidden=True),
+          "Old switch for native replication; use backend_clustering_mode."),
 
     Param("listen_addresses", LIST, ("localhost",), INIT, CONNECTIONS,
           "Host names or addresses to accept clients on; '*' means all of IPv4 and IPv6, an empty list means no TCP."),
@@ -38,7 +39,8 @@ ROWS = (
           "Let only one idle child wait in accept at a time; has no effect unless child_life_time is 0.", since="3.5"),
 
     Param("pcp_listen_addresses", LIST, ("localhost",), INIT, PCP,
-          "Host names or addresses for the administration port; '*' means all, an empty list means no TCP.", since="3.4"),
+          "Host names or addresses for the administration port; '*' means all, an empty list means no TCP.",
+          since="3.4"),
     Param("pcp_port", INT, 9898, INIT, PCP, "Port for administration commands (PCP).", min=1024, max=65535),
     Param("pcp_socket_dir", LIST, ("/tmp",), INIT, PCP,
           "Directories in which a unix socket for administration commands is made."),
@@ -52,21 +54,24 @@ ROWS = (
           "Share of the reads for this backend, relative to the sum of all weights; 0 means no reads.",
           max=100000000.0, indexing=BACKEND),
     Param("backend_data_directory", STRING, "", RELOAD, BACKENDS,
-          "Data directory of the backend; needed by online recovery and handed to the failover commands.", indexing=BACKEND),
+          "Data directory of the backend; needed by online recovery and handed to the failover commands.",
+          indexing=BACKEND),
     Param("backend_application_name", STRING, "", RELOAD, BACKENDS,
-          "application_name with which this standby's WAL receiver connects to the primary.", indexing=BACKEND, since="4.1"),
+          "application_name with which this standby's WAL receiver connects to the primary.",
+          indexing=BACKEND, since="4.1"),
     Param("backend_flag", STRING, "ALLOW_TO_FAILOVER", RELOAD, BACKENDS,
           "ALLOW_TO_FAILOVER or DISALLOW_TO_FAILOVER, and ALWAYS_PRIMARY, joined by |.",
           indexing=BACKEND, form=backend_flags, since="3.1"),
 
-    Param("enable_pool_hba", BOOL, False, RELOAD, AUTHENTICATION, "Authenticate clients by the rules of pool_hba.conf."),
+    Param("enable_pool_hba", BOOL, False, RELOAD, AUTHENTICATION,
+          "Authenticate clients by the rules of pool_hba.conf."),
     Param("pool_passwd", STRING, "pool_passwd", RELOAD, AUTHENTICATION,
           "File with the users' passwords, relative to the directory of pgpool.conf; empty means none.", secret=True),
     Param("authentication_timeout", INT, 60, INIT, AUTHENTICATION,
           "Time a client has to finish its login; 0 means no limit.", unit="s"),
     Param("allow_clear_text_frontend_auth", BOOL, False, RELOAD, AUTHENTICATION,
-          "Ask the client for its password in clear text when pool_passwd does not know the user; "
-          "only when enable_pool_hba is off.", since="4.0"),
+          "Ask the client for its password in clear text when pool_passwd does not know the user; only when "
+          "enable_pool_hba is off.", since="4.0"),
 
     Param("ssl", BOOL, False, INIT, TLS, "Use TLS with clients and backends."),
     Param("ssl_key", STRING, "", RELOAD, TLS, "File with the private key."),
@@ -75,8 +80,8 @@ ROWS = (
           "File with the CA certificates that client and backend certificates are checked against."),
     Param("ssl_ca_cert_dir", STRING, "", RELOAD, TLS, "Directory with CA certificates."),
     Param("ssl_crl_file", STRING, "", RELOAD, TLS, "File with revoked certificates.", since="4.2"),
-    Param("ssl_ciphers", STRING, "HIGH:MEDIUM:+3DES:!aNULL", RELOAD, TLS, "Ciphers allowed, in OpenSSL's notation.",
-          since="4.0.4"),
+    Param("ssl_ciphers", STRING, "HIGH:MEDIUM:+3DES:!aNULL", RELOAD, TLS,
+          "Ciphers allowed, in OpenSSL's notation.", since="4.0.4"),
     Param("ssl_prefer_server_ciphers", BOOL, False, RELOAD, TLS,
           "Choose the cipher by the server's order of preference, not by the client's.", since="4.0.4"),
     Param("ssl_ecdh_curve", STRING, "prime256v1", RELOAD, TLS, "Curve of the ECDH key exchange.", since="4.1"),
@@ -86,7 +91,8 @@ ROWS = (
           "Command that prints the passphrase of the private key; %p is replaced by a prompt.", since="4.2"),
 
     Param("eager_backend_connections", BOOL, False, RELOAD, OWN,
-          "Connect the load balance node at the start of a session, as Pgpool-II does, not at its first read.", since="ours"),
+          "Connect the load balance node at the start of a session, as Pgpool-II does, not at its first read.",
+          since="ours"),
     Param("notice_routing_reason", BOOL, False, SESSION, OWN,
           "Send a NOTICE with every statement that says where it went and why.", since="ours"),
 )

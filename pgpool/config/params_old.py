@@ -40,7 +40,8 @@ _PARALLEL = "parallel query was removed"
 
 OLD_NAMES = (
     OldName("master_slave_mode", BOOL, MODE, "4.2", "backend_clustering_mode"),
-    OldName("master_slave_sub_mode", ENUM, MODE, "4.2", "backend_clustering_mode", choices=("stream", "slony", "logical")),
+    OldName("master_slave_sub_mode", ENUM, MODE, "4.2", "backend_clustering_mode",
+            choices=("stream", "slony", "logical")),
     OldName("replication_mode", BOOL, MODE, "4.2", "backend_clustering_mode"),
 
     OldName("wd_hostname", STRING, LOCAL, "4.2", "hostname"),

@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "health_check": _HEALTH,
 }
 
-_STATUS_PLAIN = """backend_clustering_mode listen_addresses port unix_socket_directories unix_socket_group
+_BEFORE_NODES = """backend_clustering_mode listen_addresses port unix_socket_directories unix_socket_group
 unix_socket_permissions pcp_listen_addresses pcp_port pcp_socket_dir enable_pool_hba pool_passwd authentication_timeout
 allow_clear_text_frontend_auth ssl ssl_key ssl_cert ssl_ca_cert ssl_ca_cert_dir ssl_crl_file ssl_ciphers
 ssl_prefer_server_ciphers ssl_ecdh_curve ssl_dh_params_file ssl_passphrase_command listen_backlog_multiplier
@@ -50,10 +50,10 @@ relcache_size check_temp_table check_unlogged_table enable_shared_relcache relca
 wd_ipc_socket_dir wd_lifecheck_method clear_memqcache_on_escalation wd_escalation_command wd_de_escalation_command
 trusted_servers trusted_server_command delegate_ip wd_priority wd_interval ping_path if_cmd_path if_up_cmd if_down_cmd
 arping_path arping_cmd wd_heartbeat_keepalive wd_heartbeat_deadtime wd_life_point wd_lifecheck_query wd_lifecheck_dbname
-wd_lifecheck_user""".split()
-_STATUS_CACHE = """wd_monitoring_interfaces_list memory_cache_enabled memqcache_method memqcache_memcached_host
+wd_lifecheck_user"""
+_AFTER_NODES = """wd_monitoring_interfaces_list memory_cache_enabled memqcache_method memqcache_memcached_host
 memqcache_memcached_port memqcache_total_size memqcache_max_num_cache memqcache_expire memqcache_auto_cache_invalidation
-memqcache_maxcache memqcache_cache_block_size memqcache_oiddir""".split()
+memqcache_maxcache memqcache_cache_block_size memqcache_oiddir"""
 _STATUS_LISTS = ("cache_safe_memqcache_table_list", "cache_unsafe_memqcache_table_list")
 _STATUS_NAMES = {"memqcache_oiddir": "memqcache_cache_oiddir"}
 _COUNTERS = {"memqcache_stats_start_time": "Since when the query cache counts.",
@@ -65,8 +65,9 @@ def show(settings: Settings, name: str) -> str:
     """The value of one parameter, with index if it has one. Raises SettingError: not found."""
     stem, index = split_index(name.lower())
     param = BY_NAME.get(stem)
-    if param is None or param.hidden or (index is None) != param.has_plain_value and param.indexing != p.BACKEND_DEFAULT \
-            or index is not None and index > param.max_index:
+    if param is None or param.hidden or (index is None and not param.has_plain_value):
+        raise _not_found(name)
+    if index is not None and (not param.indexed or index > param.max_index):
         raise _not_found(name)
     return human(param, settings.value(stem, index))
 
@@ -121,9 +122,9 @@ def show_status(settings: Settings, state: StateHook | None = None) -> list[Row]
         param = BY_NAME[name]
         return _STATUS_NAMES.get(name, name), code(param, settings.value(name)), param.help
 
-    rows = [plain(name) for name in _STATUS_PLAIN]
+    rows = [plain(name) for name in _BEFORE_NODES.split()]
     rows += _status_nodes(settings)
-    rows += [plain(name) for name in _STATUS_CACHE]
+    rows += [plain(name) for name in _AFTER_NODES.split()]
     rows += [(item, ask(item, None), text) for item, text in _COUNTERS.items()]
     rows += [plain(name) for name in _STATUS_LISTS]
     total = sum(backend.weight for backend in settings.backends if backend.used) or 1.0
@@ -135,8 +136,7 @@ def show_status(settings: Settings, state: StateHook | None = None) -> list[Row]
             rows.append((f"{name}{backend.id}", text, BY_NAME[name].help))
         rows.append((f"backend_status{backend.id}", ask("backend_status", backend.id), "State of the backend."))
         rows.append((f"standby_delay{backend.id}", ask("standby_delay", backend.id), "How far the standby is behind."))
-        for name in ("backend_flag", "backend_application_name"):
-            rows.append((f"{name}{backend.id}", code(BY_NAME[name], settings.value(name, backend.id)), BY_NAME[name].help))
+        rows += [_row(settings, BY_NAME[name], backend.id) for name in ("backend_flag", "backend_application_name")]
     return rows
 
 

@@ -31,7 +31,7 @@ def connections_wanted(settings: Settings) -> int:
 def size_findings(settings: Settings, limits: list[NodeLimits]) -> list[Finding]:
     """One finding for each backend that allows too few connections, and one that says how to get by.
 
-    The rule is max_pool * num_init_children <= max_connections - superuser_reserved_connections (behaviour.md section 2).
+    The rule is max_pool * num_init_children <= max_connections - superuser_reserved_connections (behaviour.md 2).
     Cancel requests may need as many again for a moment, which is worth a hint only.
     """
     wanted = connections_wanted(settings)
@@ -47,8 +47,8 @@ def size_findings(settings: Settings, limits: list[NodeLimits]) -> list[Finding]
             findings.append(Finding(WARNING, f"{place}, but num_init_children {settings.num_init_children} * max_pool "
                                     f"{settings.max_pool} may want {wanted}", names))
         elif node.usable < 2 * wanted:
-            findings.append(Finding(INFO, f"{place}: enough for {wanted}, but not for as many cancel requests at the same "
-                                    "time", names))
+            findings.append(Finding(INFO, f"{place}: enough for {wanted}, but not for as many cancel requests at once",
+                                    names))
     smallest = min((node.usable for node in limits), default=None)
     if smallest is not None and smallest < wanted:
         findings.append(Finding(INFO, _advice(settings, smallest, wanted), names))

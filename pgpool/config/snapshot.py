@@ -89,7 +89,7 @@ class Settings:
     """Every parameter without index is an attribute (int in its own unit, bool, str, tuple for lists, enums by name).
 
     Precomputed: ``backends`` (position = id; gaps are there with port 0), ``mode``, ``watchdog_nodes``, ``heartbeats``.
-    ``config_file`` and ``confdir`` say where it came from; ``node_id`` is this pgpool's watchdog number, -1 if not known.
+    ``config_file`` and ``confdir`` say where it came from; ``node_id`` is this pgpool's watchdog number or -1.
     ``origins`` maps (name, index) to (file, line) of what was set.
     """
 
@@ -215,16 +215,18 @@ class Settings:
         return shows.show_status(self, state)
 
     def reset(self, name: str, configured: Settings) -> Settings:
-        """PGPOOL RESET name and SET name TO DEFAULT: back to the value of ``configured``. Raises errors.SettingError."""
+        """PGPOOL RESET name, SET name TO DEFAULT: back to the value of ``configured``. Raises errors.SettingError."""
         param = _session_param(name)
         return self.replace(**{param.name: configured.value(param.name)})
 
 
 def _session_param(name: str) -> p.Param:
-    stem, _ = split_index(name.lower())
+    stem, index = split_index(name.lower())
     param = BY_NAME.get(stem)
     if param is None:
         raise SettingError(f'unrecognized configuration parameter "{name}"')
+    if index is None and not param.has_plain_value:
+        raise SettingError(f'parameter "{name}" expects the index value')
     if param.context != p.SESSION:
         raise SettingError(f'invalid Context, value for parameter "{name}" cannot be changed')
     return param

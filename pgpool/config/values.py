@@ -16,7 +16,8 @@ TIME_UNITS = {"us": 1, "ms": 1000, "s": 1_000_000, "min": 60_000_000, "h": 3_600
 
 SECRET = "*****"
 
-_NUMBER = re.compile(r"([+-]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?))[ \t]*([A-Za-z]*)", re.ASCII)
+_NUMBER = re.compile(r"([+-]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?))"
+                     r"[ \t]*([A-Za-z]*)", re.ASCII)
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _MAX_NUMBER = 400
 """Longer numbers are nonsense and slow to convert."""
@@ -138,9 +139,9 @@ def _parse_double(param: p.Param, name: str, text: str) -> float:
 
 def _check_range(param: p.Param, name: str, value: int | float) -> None:
     if param.max is not None and not param.min <= value <= param.max:
-        if param.type == p.DOUBLE:
-            raise BadValue(f'{value:f} is outside the valid range for parameter "{name}" ({param.min:f} .. {param.max:f})')
-        raise BadValue(f'{value} is outside the valid range for parameter "{name}" ({param.min} .. {param.max})')
+        spell = "{:f}".format if param.type == p.DOUBLE else str
+        raise BadValue(f'{spell(value)} is outside the valid range for parameter "{name}" '
+                       f"({spell(param.min)} .. {spell(param.max)})")
 
 
 def human(param: p.Param, value: Value) -> str:
