@@ -1,0 +1,79 @@
+"""Asks a backend through libpq whether it answers and whether it is in recovery (SHOW pool_nodes, PCP node info)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+if TYPE_CHECKING:
+    from pgpool.config.settings import BackendConf, Settings
+
+DEFAULT_SOCKET_DIR = "/tmp"
+"""Of an empty backend_hostname (parameters.tsv)."""
+LEAST_TIMEOUT = 2
+"""libpq takes a connect_timeout of 1 second for 2."""
+
+
+def _as_written(user: str, password: str) -> str:
+    return password
+
+
+class Prober:
+    """Live answers, one connection each, never kept. The time limit of a node is its connect_timeout.
+
+    ``secret(user, configured password)`` gives the password to use: pool_passwd and encrypted forms are auth's matter.
+    """
+
+    def __init__(self, settings: Settings, secret: Callable[[str, str], str] = _as_written):
+        self._settings = settings
+        self._secret = secret
+
+    def status(self, backend: BackendConf) -> str:
+        """``up`` when the postmaster takes connections, else ``down`` (starting, stopping, silent, not there)."""
+        health = backend.health_check
+        target = self._target(backend, user=health.user or "postgres", dbname=health.database or "postgres")
+        try:
+            answer = psycopg.pq.PGconn.ping(target.encode())
+        except psycopg.Error:
+            return "down"
+        return "up" if answer == psycopg.pq.Ping.OK else "down"
+
+    def role(self, backend: BackendConf) -> str:
+        """``standby`` when the server is in recovery, ``primary`` when not, ``unknown`` when it does not say."""
+        s = self._settings
+        limit = self._timeout(backend) * 1000
+        target = self._target(
+            backend,
+            user=s.sr_check_user,
+            password=self._secret(s.sr_check_user, s.sr_check_password),
+            dbname=s.sr_check_database or "postgres",
+            options=f"-c statement_timeout={limit}",
+        )
+        try:
+            with psycopg.connect(target, autocommit=True) as connection:
+                row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+        except psycopg.Error:
+            return "unknown"
+        if row is None:
+            return "unknown"
+        return "standby" if row[0] else "primary"
+
+    @staticmethod
+    def _timeout(backend: BackendConf) -> int:
+        """connect_timeout in whole seconds; a limit of 0 means none."""
+        limit = math.ceil(backend.health_check.connect_timeout / 1000)
+        return max(LEAST_TIMEOUT, limit) if limit else 0
+
+    def _target(self, backend: BackendConf, **more: str) -> str:
+        return make_conninfo(
+            host=backend.hostname or DEFAULT_SOCKET_DIR,
+            port=backend.port,
+            connect_timeout=self._timeout(backend),
+            tcp_user_timeout=self._timeout(backend) * 1000,
+            fallback_application_name="pgpool",
+            **{key: value for key, value in more.items() if value},
+        )
