@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..auth import hba, passwd
+from ..auth import hba
 from ..backend.pool import Pool
 from ..backend.relcache import Relcache
 from ..errors import PgpoolError, ProcessExit
@@ -17,7 +17,7 @@ from ..session.worker import Worker
 from ..system import process, signals
 from ..system.logs import log
 from ..system.sockets import Acceptor, Listener
-from .reload import read_again
+from .reload import nodes_down, read_again, read_passwords
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -66,7 +66,7 @@ class Child:
             woken=self.woken,
             title=self.title,
         )
-        self.read_passwords()
+        self.read_rules()
         self.acceptor = Acceptor(listeners, self.signals.wakeup_fd)
         self.title_area = process.title_area()
         self.busy = False
@@ -135,23 +135,21 @@ class Child:
 
     def reload(self) -> None:
         worker = self.worker
-        worker.settings = read_again(self.options, worker.settings, quiet=True)
+        worker.settings = read_again(self.options, worker.settings, nodes_down(worker.shared), quiet=True)
         worker.routing = RoutingSettings.of(worker.settings)
-        self.read_passwords()
+        self.read_rules()
 
-    def read_passwords(self) -> None:
+    def read_rules(self, *, quiet: bool = True) -> None:
         """pool_passwd and pool_hba.conf; at a reload the old rules stay when the new ones have faults."""
         worker = self.worker
-        settings = worker.settings
+        worker.passwords = read_passwords(worker.settings, self.options, quiet=quiet)
+        if not worker.settings.enable_pool_hba:
+            return
         try:
-            path = os.path.join(settings.confdir, settings.pool_passwd) if settings.pool_passwd else ""
-            worker.passwords = passwd.load(path, self.options.key_file)
-            if settings.enable_pool_hba:
-                worker.hba = hba.load(self.options.hba_file)
+            worker.hba = hba.load(self.options.hba_file)
         except (OSError, PgpoolError) as error:
-            log.warning(f"could not read the password or pool_hba file: {error}")
-            if worker.passwords is None:
-                worker.passwords = passwd.PoolPasswd()
+            if not quiet:
+                log.warning(f"pool_hba.conf was not read: {error}")
 
     def title(self, text: str) -> None:
         """Set the process title. During a session its last word is left to the relay."""

@@ -56,6 +56,11 @@ def serve(worker: Worker, fd: int, peer: Peer) -> None:
         log.debug1(broken.message)
     except PgpoolError as error:
         refuse(channel, error)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        # a fault of ours: this client is told, and this process makes way for a fresh one
+        log.unexpected("session ends by an unexpected error", error)
+        say(channel, messages.error_response("FATAL", "XX000", "internal error of pgpool, see its log"))
+        raise ProcessExit(process.EXIT_RESTART, "unexpected error in a session") from None
     except ProcessExit:
         say(channel, messages.error_response("FATAL", "57P01", "terminating connection due to administrator command"))
         raise

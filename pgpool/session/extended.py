@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgpool.backend.pool import PooledLink
 from pgpool.model import Dest, Effect, Kind, Reason, Route, Statement
 from pgpool.session import own
+from pgpool.session.show_parse import parse as ours
 from pgpool.session.simple import carry, consequence, decide
 from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
 from pgpool.sql.analyze import analyze
@@ -35,14 +36,11 @@ def handle_parse(session: Session) -> None:
     known = relay.look_up(text)
     statement = analyze(messages.text(text), standard_conforming_strings=not relay.backslash)
     session.own.pop("S" + name, None)
-    if statement.kind in (Kind.POOL_SHOW, Kind.PGPOOL):
+    if statement.kind in (Kind.POOL_SHOW, Kind.PGPOOL) and ours(statement.text):
         own.parse(session, name, statement.text)
         return
     decided = Route.from_code(known) if known else decide(session, statement, text)
-    if statement.kind is Kind.EXECUTE:
-        pooled = session.primary
-    else:
-        pooled = session.link_for(decided)
+    pooled = session.link_for(decided)
     code = decided.code
     session.until(lambda: relay.take(pooled.link, code, text, unnamed=not name))
     node_id = relay.segment_link()
@@ -79,6 +77,7 @@ def handle_bind(session: Session) -> None:
     else:
         relay.look_up(prepared.text)
         decided = decide(session, prepared.statement, prepared.text)
+        bring_along(session, prepared.statement)
         pooled = bind_link(session, prepared, decided, name)
         code, text = decided.code, prepared.text
         if decided.effect & Effect.JOURNAL:
@@ -92,6 +91,13 @@ def handle_bind(session: Session) -> None:
         session.portals[portal] = node_id
     else:
         relay.note_portal(session.entry.links[node_id].link)
+
+
+def bring_along(session: Session, statement: Statement) -> None:
+    """EXECUTE in the extended protocol runs on the primary: what it executes must be known there."""
+    target = session.prepared.get(statement.name) if statement.kind is Kind.EXECUTE else None
+    if target is not None and session.primary_id not in target.nodes:
+        carry(session, target, session.primary)
 
 
 def bind_link(session: Session, prepared: Prepared, decided: Route, name: str) -> PooledLink:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pgpool.backend.probe import Probe
+from pgpool.backend.probe import Prober
 from pgpool.errors import StatementError
-from pgpool.model import Statement
+from pgpool.model import Dest, Reason, Route, State, Statement
 from pgpool.session.show import Reply, ShowContext, answer
 from pgpool.session.state import Session, SessionOver
 from pgpool.wire import messages
@@ -27,6 +27,8 @@ class OwnStatement:
 
 def run(session: Session, sql: str) -> Reply | None:
     """The answer to one of our statements; None when it is not ours after all. Raises StatementError."""
+    if session.relay.state & State.FAILED:
+        raise aborted(sql)
     worker = session.worker
     context = ShowContext(
         settings=session.settings,
@@ -36,11 +38,18 @@ def run(session: Session, sql: str) -> Reply | None:
         pool_index=session.entry.slot.pool,
         load_balance_node=session.balance_id,
         now=time.time,
-        probe=Probe(session.settings),
+        probe=Prober(session.settings),
     )
     reply = answer(sql, context)
     if reply is not None and reply.settings is not None:
         session.use_settings(reply.settings)
+    return reply
+
+
+def must_run(session: Session, sql: str) -> Reply:
+    reply = run(session, sql)
+    if reply is None:
+        raise StatementError("syntax error in a statement for pgpool", sqlstate="42601")
     return reply
 
 
@@ -49,19 +58,34 @@ def send(session: Session, data: bytes) -> None:
         raise SessionOver("the client closed the connection")
 
 
-def answer_simple(session: Session, statement: Statement) -> None:
+def answer_simple(session: Session, statement: Statement, decided: Route) -> None:
     """Answer a Query message. ReadyForQuery tells the true transaction state (the original says idle always)."""
     relay = session.relay
     session.until(relay.barrier)
-    relay.begun(messages.raw(statement.text))
+    text = messages.raw(statement.text)
     try:
+        if decided.reason is Reason.FAILED_TRANSACTION:
+            raise aborted(statement.text)
         reply = run(session, statement.text)
+        if reply is None:
+            # not ours after all: the primary words what is wrong with it
+            session.until(lambda: relay.take(session.primary.link, Route(Dest.PRIMARY, Reason.UNPARSABLE).code, text))
+            return
         data = notices(reply) + rows(reply, 0) + messages.command_complete(reply.tag)
     except StatementError as error:
         data = error_of(error)
+    relay.begun(text)
     send(session, data + messages.ready_for_query(state_of(session)))
     relay.skip()
     relay.rest()
+
+
+def aborted(text: str) -> StatementError:
+    return StatementError(
+        "current transaction is aborted, commands ignored until end of transaction block",
+        detail=f"statement: {text}",
+        sqlstate="25P02",
+    )
 
 
 def state_of(session: Session) -> bytes:
@@ -116,7 +140,7 @@ def describe(session: Session, which: str, name: str) -> None:
 
     def described() -> bytes:
         if statement.reply is None:
-            statement.reply = run(session, statement.sql)
+            statement.reply = must_run(session, statement.sql)
         shape = description(statement.reply, TEXT_OID) or messages.no_data()
         return messages.parameter_description([]) + shape if which == "S" else shape
 
@@ -130,7 +154,7 @@ def execute(session: Session, portal: str, limit: int) -> None:
 
     def executed() -> bytes:
         if own.reply is None:
-            own.reply = run(session, own.sql)
+            own.reply = must_run(session, own.sql)
         end = len(own.reply.rows) if limit <= 0 else min(len(own.reply.rows), own.sent + limit)
         data = notices(own.reply) + b"".join(messages.data_row(row) for row in own.reply.rows[own.sent : end])
         own.sent = end

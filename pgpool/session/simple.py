@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pgpool.backend.pool import PooledLink, bridge
-from pgpool.errors import StatementError
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
 from pgpool.session import own
 from pgpool.session.journal import ALL
@@ -25,11 +24,11 @@ def handle_query(session: Session) -> None:
         return
     relay.look_up(text)
     statement = analyze(messages.text(text), standard_conforming_strings=not relay.backslash)
-    if statement.kind in (Kind.POOL_SHOW, Kind.PGPOOL):
-        own.answer_simple(session, statement)
-        return
     decided = decide(session, statement, text)
-    if decided.effect & Effect.JOURNAL:
+    if decided.dest is Dest.OURSELVES:
+        own.answer_simple(session, statement, decided)
+        return
+    if decided.effect & Effect.JOURNAL and statement.kind is not Kind.POOL_SHOW:
         journaled(session, statement, decided, text)
         return
     pooled = session.link_for(decided)
@@ -58,16 +57,17 @@ def journaled(session: Session, statement: Statement, decided: Route, text: byte
 
 
 def place(session: Session, statement: Statement, decided: Route) -> PooledLink:
-    """The link for a journaled statement; an EXECUTE may have to take its statement along."""
-    if statement.kind is not Kind.EXECUTE:
+    """The link for a journaled statement: EXECUTE and DEALLOCATE go where their statement is, or take it along."""
+    prepared = session.prepared.get(statement.name) if statement.name else None
+    if prepared is None or statement.kind not in (Kind.EXECUTE, Kind.DEALLOCATE):
         return session.link_for(decided)
-    prepared = session.prepared.get(statement.name)
-    if prepared is None:
-        return session.primary
-    wanted = session.decide(prepared.statement)
+    home = session.entry.links[min(prepared.nodes, default=session.primary_id)]
+    if statement.kind is Kind.DEALLOCATE:
+        return session.primary if session.primary_id in prepared.nodes else home
+    wanted = session.decide(statement, prepared.statement)
     pooled = session.link_for(wanted)
     if pooled.link.node not in prepared.nodes and not carry(session, prepared, pooled):
-        pooled = session.entry.links[min(prepared.nodes, default=session.primary_id)]
+        pooled = home
     if wanted.effect & Effect.WRITE:
         session.relay.note_write()
     return pooled
@@ -203,8 +203,3 @@ def chained(session: Session) -> None:
     session.journal.end(False)
     for node_id in session.standbys():
         session.leave_transaction(node_id)
-
-
-def refuse(session: Session, error: StatementError) -> bytes:
-    """An ERROR of ours in answer to one statement."""
-    return messages.error_response("ERROR", error.sqlstate, error.message, error.detail, error.hint)

@@ -247,30 +247,34 @@ class Session:
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
-    def decide(self, statement: Statement) -> Route:
-        """Where a statement goes, with the catalogs' help if need be."""
-        if self.relay.segment_link() == self.primary_id and self.primary_id >= 0:
-            # the rest of a batch stays on the primary; it is not a verdict on the statement itself
-            decided = route(statement, State(self.relay.state) | State.PINNED_TRANSACTION, self.routing, self.worker.nodes())
-            if isinstance(decided, Route) and decided.dest is not Dest.OURSELVES:
-                return Route(Dest.PRIMARY, Reason.SAME_BATCH, decided.effect, decided.counter, cacheable=False)
-            if isinstance(decided, Route):
-                return decided
-            return Route(Dest.PRIMARY, Reason.SAME_BATCH, counter=statement.counter, cacheable=False)
-        decided = route(statement, State(self.relay.state), self.routing, self.worker.nodes())
+    def decide(self, statement: Statement, prepared: Statement | None = None) -> Route:
+        """Where a statement goes, with the catalogs' help if need be. ``prepared``: what an EXECUTE runs."""
+        if self.primary_id >= 0 and self.relay.segment_link() == self.primary_id:
+            return self.same_batch(statement, prepared)
+        nodes = self.worker.nodes()
+        decided = route(statement, State(self.relay.state), self.routing, nodes, prepared=prepared)
         if isinstance(decided, NeedFacts):
             try:
                 facts: Facts = self.worker.relcache.lookup(
                     self.query, self.startup.database, self.relay.context, decided
                 )
+            except SessionFatal:
+                raise
             except PgpoolError as failed:
-                if isinstance(failed, SessionFatal):
-                    raise
                 log.log(LOG, failed.message)
                 return Route(Dest.PRIMARY, Reason.UNKNOWN_TABLE, counter=statement.counter, cacheable=False)
-            decided = route(statement, State(self.relay.state), self.routing, self.worker.nodes(), facts)
+            decided = route(statement, State(self.relay.state), self.routing, nodes, facts, prepared=prepared)
             assert isinstance(decided, Route)
         return decided
+
+    def same_batch(self, statement: Statement, prepared: Statement | None) -> Route:
+        """The rest of a batch stays on the primary where it began: no verdict on the statement itself."""
+        state = State(self.relay.state) | State.PINNED_TRANSACTION
+        decided = route(statement, state, self.routing, self.worker.nodes(), prepared=prepared)
+        if isinstance(decided, NeedFacts):
+            # what its functions do is not known here, and need not be
+            return Route(Dest.PRIMARY, Reason.SAME_BATCH, counter=statement.counter, cacheable=False)
+        return Route(Dest.PRIMARY, Reason.SAME_BATCH, decided.effect, decided.counter, cacheable=False)
 
     def node_for(self, decided: Route) -> int:
         """The node of a route: sticky on the primary while it has something under way for the client."""

@@ -9,7 +9,7 @@ from random import random
 
 from pgpool._fastpath import Relay
 from pgpool.auth.hba import Hba
-from pgpool.auth.passwd import PoolPasswd
+from pgpool.auth.passwd import PasswordFile
 from pgpool.backend.pool import Pool
 from pgpool.backend.relcache import Relcache
 from pgpool.config.settings import Settings
@@ -33,7 +33,7 @@ class Worker:
     wakeup_fd: int
     woken: Callable[[], None]
     hba: Hba | None = None
-    passwords: PoolPasswd | None = None
+    passwords: PasswordFile | None = None
     title: Callable[[str], None] = lambda text: None
     dice: Callable[[], float] = random
     finishing: bool = False
