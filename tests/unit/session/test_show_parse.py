@@ -42,7 +42,7 @@ def test_ours(sql, verb, name, value):
 NOT_OURS = [
     "", ";", "SHOW", "PGPOOL", "PGPOOL FOO", "PGPOOL SHOW", "PGPOOL SHOW a b", "PGPOOL SHOW 'port'", "PGPOOL RESET",
     "PGPOOL SET", "PGPOOL SET x", "PGPOOL SET x TO", "PGPOOL SET x 5", "PGPOOL SET x TO 5min", "PGPOOL SET x TO a,",
-    "PGPOOL SET x TO ,a", "PGPOOL SET x TO a b", "PGPOOL SET x TO = 5", "PGPOOL SET LOCAL x TO on", 
+    "PGPOOL SET x TO ,a", "PGPOOL SET x TO a b", "PGPOOL SET x TO = 5", "PGPOOL SET LOCAL x TO on",
     "PGPOOL SET a. TO 5", "PGPOOL SET x TO --5", "PGPOOL SET x TO + - 5", "PGPOOL SET x TO -", "PGPOOL SET x TO -a",
     "PGPOOL SET x TO 5 -", "PGPOOL SET x TO ;",
     "PGPOOL SHOW port; SELECT 1", "SHOW pool_nodes; SELECT 1", "SHOW pool_nodes nodes", 'SHOW "POOL_nodes"',
