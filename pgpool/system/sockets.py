@@ -10,6 +10,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 BACKLOG_MAX = 10000
@@ -28,12 +29,23 @@ class Listener:
         self.label = label
         self.path = path
         self.is_unix = bool(path)
+        self._stopped = False
 
     def fileno(self) -> int:
         return self._sock.fileno()
 
+    def stop(self) -> None:
+        """Refuse new clients from now on, in every process that has this socket, and remove its file; once."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.remove_path()
+        with suppress(OSError):  # ENOTCONN: not listening any more
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
     def close(self) -> None:
-        """Close our descriptor; the path of a unix socket stays until ``remove_path``."""
+        """Close our descriptor only; the file of a unix socket stays."""
         self._sock.close()
 
     def remove_path(self) -> None:
@@ -166,8 +178,8 @@ class Acceptor:
     def wait(self, timeout: float | None = None) -> tuple[int, Peer] | None:
         """The next client as (fd, peer); the fd is blocking, close-on-exec, the caller closes it.
 
-        None when ``timeout`` seconds have passed or the wakeup fd is readable. OSError when a listening socket is
-        broken or descriptors have run out.
+        None when ``timeout`` seconds have passed or the wakeup fd is readable. A socket that was stopped is waited for
+        no more. OSError when descriptors have run out.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -176,9 +188,18 @@ class Acceptor:
             if self._wakeup_fd in ready or not ready:
                 return None
             for fd in ready:
-                client = accept(self._listeners[fd])
+                client = self._accept(fd)
                 if client is not None:
                     return client
+
+    def _accept(self, fd: int) -> tuple[int, Peer] | None:
+        try:
+            return accept(self._listeners[fd])
+        except OSError as err:
+            if err.errno != errno.EINVAL:
+                raise
+            self._epoll.unregister(fd)  # stopped by the parent, whose signal is on its way
+            return None
 
     def close(self) -> None:
         self._epoll.close()

@@ -1,0 +1,1 @@
+"""Pure decisions with reasons: clock and dice are arguments."""

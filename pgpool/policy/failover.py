@@ -1,0 +1,264 @@
+"""What happens to the nodes when somebody asks for a change: a pure decision, which roles/failover carries out.
+
+Source: behaviour.md 10.1 to 10.3 and 10.8. Two differences, both wanted: one session's word never detaches a node (the
+parent looks for itself first), and a node that was merely unreachable when pgpool started comes back by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from ..model import ClusterMode, NodeState, NodeView
+
+DISALLOW_TO_FAILOVER = "DISALLOW_TO_FAILOVER"
+ALWAYS_PRIMARY = "ALWAYS_PRIMARY"
+
+
+class Change(Enum):
+    """What is asked for."""
+
+    DETACH = "detach"
+    ATTACH = "attach"
+    PROMOTE = "promote"
+    QUARANTINE = "quarantine"
+    FIND_PRIMARY = "find primary"
+    CONNECTED = "connected"
+
+
+class Cause(Enum):
+    """Why it is asked for."""
+
+    OPERATOR = "asked for by an administrator"
+    HEALTH_CHECK = "health check failed"
+    HEALTH_TIMEOUT = "health check timed out"
+    SESSION_ERROR = "a session could not talk to it"
+    SHUTDOWN = "a session was told that it shuts down"
+    SR_CHECK = "seen by the streaming replication check"
+
+
+class Health(Enum):
+    """What the parent saw when it knocked at a node itself."""
+
+    ANSWERS = "answers"
+    REFUSES = "refuses connections"
+    """It is there, but starting up, shutting down or in crash recovery (57P03)."""
+    SILENT = "cannot be reached"
+
+
+class Sessions(Enum):
+    """What the children have to do about a change."""
+
+    GO_ON = "go on"
+    RESTART_LATER = "restart when idle"
+    """Every child exits when its session has ended, so that new sessions see the change."""
+    END_USERS = "end the sessions which use the nodes"
+    """Children whose load balance node is among them end now; the others restart when idle."""
+    END_ALL = "end all sessions"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request. ``seen`` is needed for the causes which ``needs_look`` names."""
+
+    change: Change
+    node_ids: tuple[int, ...]
+    cause: Cause
+    seen: Mapping[int, Health] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The part of the settings that decides. ``flags``: node id -> backend_flag words."""
+
+    mode: ClusterMode
+    failover_on_backend_error: bool
+    failover_on_backend_shutdown: bool
+    flags: Mapping[int, frozenset[str]] = field(default_factory=dict)
+
+    def pinned(self, node_id: int) -> bool:
+        return DISALLOW_TO_FAILOVER in self.flags.get(node_id, frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in this order: set states, tell sessions, run commands, settle the primary."""
+
+    states: tuple[tuple[int, NodeState], ...] = ()
+    """Node id and its new state."""
+    sessions: Sessions = Sessions.GO_ON
+    search_primary: bool = False
+    """Ask the nodes which of them is the primary (streaming replication)."""
+    primary: int | None = None
+    """Set this one without asking."""
+    save: bool = False
+    """Rewrite pgpool_status (never while all nodes are down)."""
+    quarantine: bool = False
+    refused: tuple[tuple[int, str], ...] = ()
+    """Nodes for which nothing is done, and why."""
+
+    @property
+    def empty(self) -> bool:
+        return not self.states and self.primary is None and not self.search_primary
+
+
+def needs_look(cause: Cause) -> bool:
+    """Must the parent knock at the node itself before it believes this?"""
+    return cause in (Cause.SESSION_ERROR, Cause.SHUTDOWN)
+
+
+def decide(ask: Ask, nodes: tuple[NodeView, ...], primary_id: int, rules: Rules) -> Plan:
+    """The plan for one request, from one snapshot of the nodes."""
+    by_id = {node.id: node for node in nodes}
+    known = tuple(i for i in dict.fromkeys(ask.node_ids) if i in by_id)
+    unknown = tuple((i, "there is no such node") for i in ask.node_ids if i not in by_id)
+    plan = _DECIDERS[ask.change](ask, known, by_id, primary_id, rules)
+    if not unknown:
+        return plan
+    return replace(plan, refused=plan.refused + unknown)
+
+
+def _detach(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_id: int, rules: Rules) -> Plan:
+    refused: list[tuple[int, str]] = []
+    down: list[int] = []
+    for node_id in ids:
+        reason = _why_not_detach(ask, nodes[node_id], rules)
+        if reason:
+            refused.append((node_id, reason))
+        else:
+            down.append(node_id)
+    if not down:
+        return Plan(refused=tuple(refused))
+    streaming = rules.mode is ClusterMode.STREAMING_REPLICATION
+    primary_left = primary_id in down or primary_id < 0
+    left = any(node.usable for node in nodes.values() if node.id not in down)
+    if streaming and not primary_left and left and ask.cause is not Cause.HEALTH_TIMEOUT:
+        sessions = Sessions.END_USERS
+    else:
+        sessions = Sessions.END_ALL
+    return Plan(
+        states=tuple((node_id, NodeState.DOWN) for node_id in down),
+        sessions=sessions,
+        search_primary=streaming and primary_left,
+        save=ask.change is not Change.QUARANTINE,
+        quarantine=ask.change is Change.QUARANTINE,
+        refused=tuple(refused),
+    )
+
+
+def _why_not_detach(ask: Ask, node: NodeView, rules: Rules) -> str:
+    """'' when the node shall go."""
+    if not node.state.usable:
+        return f"the node is {node.state.name.lower()} already"
+    if rules.pinned(node.id):
+        return "its backend_flag is DISALLOW_TO_FAILOVER"
+    if ask.cause is Cause.SESSION_ERROR and not rules.failover_on_backend_error:
+        return "failover_on_backend_error is off"
+    if ask.cause is Cause.SHUTDOWN and not rules.failover_on_backend_shutdown and rules.mode.has_primary:
+        return "failover_on_backend_shutdown is off"
+    if needs_look(ask.cause):
+        seen = ask.seen.get(node.id, Health.ANSWERS)
+        if seen is Health.ANSWERS:
+            return "the node answers"
+        if seen is Health.REFUSES and ask.cause is Cause.SESSION_ERROR:
+            return "the node is there and starts up or recovers"
+    return ""
+
+
+def _attach(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_id: int, rules: Rules) -> Plan:
+    refused = tuple((i, "the node is attached already") for i in ids if nodes[i].usable)
+    back = tuple(i for i in ids if not nodes[i].usable)
+    if not back:
+        return Plan(refused=refused)
+    streaming = rules.mode is ClusterMode.STREAMING_REPLICATION
+    first = not any(node.usable for node in nodes.values())
+    return Plan(
+        states=tuple((i, NodeState.WAITING) for i in back),
+        sessions=Sessions.RESTART_LATER if streaming and not first else Sessions.END_ALL,
+        search_primary=streaming and primary_id < 0,
+        save=True,
+        refused=refused,
+    )
+
+
+def _promote(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_id: int, rules: Rules) -> Plan:
+    """Changes only our view: PostgreSQL is not touched."""
+    if rules.mode is not ClusterMode.STREAMING_REPLICATION:
+        return Plan(refused=tuple((i, "only streaming replication mode has a primary to choose") for i in ids))
+    node = nodes[ids[0]] if ids else None
+    if node is None:
+        return Plan()
+    if node.id == primary_id:
+        return Plan(refused=((node.id, "the node is the primary already"),))
+    if not node.usable:
+        return Plan(refused=((node.id, "the node is down"),))
+    return Plan(primary=node.id, sessions=Sessions.END_ALL)
+
+
+def _find_primary(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_id: int, rules: Rules) -> Plan:
+    return Plan(search_primary=rules.mode is ClusterMode.STREAMING_REPLICATION)
+
+
+def _connected(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_id: int, rules: Rules) -> Plan:
+    waiting = tuple((i, NodeState.UP) for i in ids if nodes[i].state is NodeState.WAITING)
+    return Plan(states=waiting, save=bool(waiting))
+
+
+_DECIDERS: dict[Change, Callable[[Ask, tuple[int, ...], dict[int, NodeView], int, Rules], Plan]] = {
+    Change.DETACH: _detach,
+    Change.QUARANTINE: _detach,
+    Change.ATTACH: _attach,
+    Change.PROMOTE: _promote,
+    Change.FIND_PRIMARY: _find_primary,
+    Change.CONNECTED: _connected,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one node said when it was asked about its role. ``in_recovery`` None: it could not be asked."""
+
+    node_id: int
+    in_recovery: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Who is the primary (-1: nobody), and the other nodes which say so too (they are not used as primaries)."""
+
+    primary: int
+    others: tuple[int, ...] = ()
+
+
+def choose_primary(answers: tuple[Answer, ...], current: int, rules: Rules) -> Found:
+    """The primary among the nodes that answered.
+
+    A node flagged ALWAYS_PRIMARY is believed without asking. The present primary stays when it still says it is one;
+    else the last one that says so is taken (behaviour.md 10.3 step 6).
+    """
+    for answer in answers:
+        if ALWAYS_PRIMARY in rules.flags.get(answer.node_id, frozenset()):
+            return Found(answer.node_id)
+    claims = [answer.node_id for answer in answers if answer.in_recovery is False]
+    if not claims:
+        return Found(-1)
+    primary = current if current in claims else claims[-1]
+    return Found(primary, tuple(i for i in claims if i != primary))
+
+
+def primary_without_asking(nodes: tuple[NodeView, ...], rules: Rules) -> int:
+    """The primary where roles cannot be asked for: ALWAYS_PRIMARY, else the main node; -1 when no node is usable."""
+    usable = [node.id for node in nodes if node.usable]
+    for node_id in usable:
+        if ALWAYS_PRIMARY in rules.flags.get(node_id, frozenset()):
+            return node_id
+    return usable[0] if usable else -1
+
+
+def may_return(in_recovery: bool | None, primary_id: int, mode: ClusterMode) -> bool:
+    """May a node that could not be reached at start be used now that it answers?
+
+    A second primary beside the one we use may have a history of its own: it stays out until somebody attaches it.
+    """
+    return mode is not ClusterMode.STREAMING_REPLICATION or primary_id < 0 or in_recovery is not False

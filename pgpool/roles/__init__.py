@@ -1,0 +1,1 @@
+"""What each process of a pgpool does, as a list of duties."""

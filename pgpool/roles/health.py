@@ -1,0 +1,157 @@
+"""The health check of one backend: is it alive? One process per backend (behaviour.md 10.4).
+
+A server that answers is alive: a refused login (wrong password, no such database, too many connections) is told in the
+log and never detaches a node. One that cannot be reached, does not answer in time, or starts up or shuts down, fails.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..backend.connect import simple_query
+from ..errors import BackendFailed, BackendRefused, PgpoolError
+from ..model import NodeState
+from ..policy.failover import Health
+from ..shared import RequestFlag, RequestKind
+from ..system import process
+from ..system.logs import DEBUG1, ERROR, LOG, log
+from .loop import Loop
+from .probe import hang_up, reason_of, refused_login
+
+if TYPE_CHECKING:
+    from ..config.settings import BackendConf, Settings
+    from ..shared import Shared
+    from .options import Options
+
+NO_SUCH_DATABASE = "3D000"
+_TRIED_WITHOUT_NAME = ("postgres", "template1")
+
+
+def health_main(node_id: int, settings: Settings, shared: Shared, options: Options) -> int:
+    """The life of the health check process of node ``node_id``; returns its exit code."""
+    process.set_title(f"pgpool: health check process({node_id})")
+    log.set_process(f"health_check{node_id}")
+    worker = HealthCheck(node_id, settings, shared, options)
+    log.log(LOG, "process started")
+    while True:
+        period = worker.conf.period
+        if period:
+            worker.check()
+        worker.pause(period or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt went. ``complaint``: it is alive, but something should be put right."""
+
+    alive: bool
+    timed_out: bool = False
+    reason: str = ""
+    complaint: str = ""
+
+
+class HealthCheck(Loop):
+    title = "health check process"
+
+    def __init__(self, node_id: int, settings: Settings, shared: Shared, options: Options):
+        super().__init__(settings, shared, options)
+        self.node_id = node_id
+        self._complaint = ""
+
+    @property
+    def backend(self) -> BackendConf:
+        return self.settings.backends[self.node_id]
+
+    @property
+    def conf(self):
+        return self.backend.health_check
+
+    def check(self) -> None:
+        """One check with its retries; statistics, and the request to the parent when the node failed."""
+        cell = self.shared.nodes[self.node_id]
+        if cell.state is NodeState.UNUSED:
+            return
+        if cell.state is NodeState.DOWN:
+            cell.record_skip(time.time())
+            return
+        began = time.monotonic()
+        outcome, retries = self._attempts()
+        cell.record_check(outcome.alive, (time.monotonic() - began) * 1000, retries, time.time())
+        if outcome.alive:
+            self._complain(outcome)
+        elif cell.state.usable:
+            self._degenerate(outcome)
+
+    def _attempts(self) -> tuple[Outcome, int]:
+        """The outcome that counts, and how many retries were made."""
+        retries = 0
+        while True:
+            outcome = self._attempt()
+            if outcome.alive or retries >= self.conf.max_retries:
+                return outcome, retries
+            self._tell_failure(outcome)
+            retries += 1
+            log.log(LOG, f"health check retrying on DB node: {self.node_id} (round:{retries})")
+            self.pause(self.conf.retry_delay)
+
+    def _attempt(self) -> Outcome:
+        conf = self.conf
+        if not conf.user:
+            seen, text = self.prober.knock(self.backend, conf.timeout)
+            reason = "" if seen is Health.ANSWERS else text
+            return Outcome(not reason, reason=reason, complaint="health_check_user is not set")
+        limit = conf.timeout or conf.connect_timeout / 1000 or self.prober.limit()
+        deadline = time.monotonic() + limit
+        for database in (conf.database,) if conf.database else _TRIED_WITHOUT_NAME:
+            try:
+                link = self.prober.connect(
+                    self.backend, conf.user, conf.password, database, deadline, _shorter(conf.connect_timeout, limit)
+                )
+                try:
+                    simple_query(link.channel, "SELECT 1", self.node_id)
+                finally:
+                    hang_up(link)
+                return Outcome(True)
+            except PgpoolError as err:
+                if isinstance(err, BackendRefused) and err.sqlstate == NO_SUCH_DATABASE and not conf.database:
+                    continue
+                if refused_login(err) or not isinstance(err, BackendFailed | BackendRefused):
+                    return Outcome(True, complaint=reason_of(err))
+                return Outcome(False, time.monotonic() >= deadline, reason_of(err))
+        return Outcome(True, complaint="neither database postgres nor template1 exists")
+
+    def _complain(self, outcome: Outcome) -> None:
+        """The node is alive, but the check cannot do its work as configured: told when it begins, not every period."""
+        level = DEBUG1 if outcome.complaint == self._complaint else ERROR
+        self._complaint = outcome.complaint
+        if outcome.complaint:
+            log.log(
+                level,
+                f"health check of node {self.node_id}: the server answers, but {outcome.complaint}",
+                hint="check health_check_user, health_check_password and health_check_database",
+            )
+
+    def _tell_failure(self, outcome: Outcome) -> None:
+        place = f"{self.backend.hostname}:{self.backend.port}"
+        error = outcome.reason.rpartition(": ")[2]
+        log.log(
+            LOG, f'failed to connect to PostgreSQL server on "{place}", getsockopt() detected error "{error}"'
+        )
+
+    def _degenerate(self, outcome: Outcome) -> None:
+        self._tell_failure(outcome)
+        place = f"{self.backend.hostname}:{self.backend.port}"
+        log.error("failed to make persistent db connection", detail=f'connection to host:"{place}" failed')
+        log.log(LOG, f"health check failed on node {self.node_id} (timeout:{int(outcome.timed_out)})")
+        log.log(LOG, f"received degenerate backend request for node_id: {self.node_id} from pid [{os.getpid()}]")
+        flags = RequestFlag.TIMEOUT if outcome.timed_out else RequestFlag.NONE
+        self.ask_parent(RequestKind.DOWN, (self.node_id,), flags)
+
+
+def _shorter(milliseconds: int, seconds: float) -> int:
+    """The smaller of two limits, in ms; 0 stands for none in the first."""
+    other = max(1, int(seconds * 1000))
+    return min(milliseconds, other) if milliseconds else other

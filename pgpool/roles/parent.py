@@ -1,0 +1,426 @@
+"""The parent: opens the doors, makes the shared memory, forks everything, keeps it running, ends it.
+
+It never touches client traffic. Each turn of its loop goes through the same list of duties; signals only wake it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from .. import version_text
+from ..config.settings import Settings
+from ..errors import PgpoolError, ProcessExit
+from ..model import ClusterMode, NodeState
+from ..policy.failover import DISALLOW_TO_FAILOVER, Health, Sessions, may_return
+from ..shared import Shared
+from ..system import process, signals, sockets
+from ..system.logs import LOG, log
+from ..system.sockets import Listener
+from . import child, files, health, srcheck
+from .failover import Failover, settle_without_asking, state_number
+from .nursery import Nursery, Place
+from .options import Options
+from .probe import Prober
+from .reload import read_again, read_passwords
+
+_HANDLED = (
+    signals.SIGTERM, signals.SIGINT, signals.SIGQUIT, signals.SIGHUP,
+    signals.SIGUSR1, signals.SIGUSR2, signals.SIGCHLD,
+)  # fmt: skip
+_STOP = (signals.SIGQUIT, signals.SIGINT, signals.SIGTERM)
+
+PATIENCE = {signals.SIGINT: 10.0, signals.SIGQUIT: 5.0}
+"""Seconds until a process that was told to end at once is killed."""
+START_KNOCK = 3.0
+"""Longest time to wait for a backend at start; one that is late comes back by itself."""
+LATE_PERIOD, LATE_KNOCK = 5.0, 1.0
+"""How often, and how long at most, the parent looks at nodes that could not be reached at start (seconds)."""
+UNREACHABLE = "unreachable at start"
+
+
+def open_listeners(settings: Settings) -> list[Listener]:
+    """All sockets for clients. Raises PgpoolError (FATAL); then none is left open."""
+    backlog = min(settings.num_init_children * settings.listen_backlog_multiplier, sockets.BACKLOG_MAX)
+    listeners: list[Listener] = []
+    try:
+        for directory in settings.unix_socket_directories:
+            listeners.append(_listen_unix(settings, directory, backlog))
+        for host in settings.listen_addresses:
+            listeners.extend(_listen_tcp(settings, host, backlog))
+    except PgpoolError:
+        for listener in listeners:
+            listener.stop()
+        raise
+    for listener in listeners:
+        log.log(LOG, f"Setting up socket for {listener.label}")
+    return listeners
+
+
+def _listen_unix(settings: Settings, directory: str, backlog: int) -> Listener:
+    mode, group = settings.unix_socket_permissions, settings.unix_socket_group
+    try:
+        return sockets.listen_unix(directory, settings.port, backlog, mode, group)
+    except OSError as err:
+        raise PgpoolError(
+            f'failed to bind a socket: "{err.filename}"',
+            detail=f'bind socket failed with error: "{err.strerror}"',
+            severity="FATAL",
+        ) from None
+
+
+def _listen_tcp(settings: Settings, host: str, backlog: int) -> list[Listener]:
+    try:
+        return sockets.listen_tcp(host, settings.port, backlog)
+    except OSError as err:
+        raise PgpoolError(
+            f"failed to create INET domain socket for {err.filename or host}",
+            detail=f'bind on socket failed with error "{err.strerror}"',
+            severity="FATAL",
+        ) from None
+
+
+class Parent:
+    """``run`` is the whole life of a pgpool, from open sockets to the exit code."""
+
+    def __init__(self, settings: Settings, options: Options, listeners: Sequence[Listener], pid_file: str):
+        self.settings = settings
+        self.options = options
+        self.listeners = list(listeners)
+        self.pid_file = pid_file
+        self.clock = time.monotonic
+        self.signals = signals.install(_HANDLED)
+        self._arrived: set[int] = set()
+        self.shared = Shared.create(settings)
+        self.prober = Prober(settings, read_passwords(settings, options), self.signals.wakeup_fd, self.on_wake)
+        self.failover = Failover(self)
+        self.nursery = Nursery(self.clock, self._served, self._after_death)
+        self.late: set[int] = set()
+        """Nodes that could not be reached at start: they are used as soon as they answer."""
+        self._late_due = 0.0
+        self.stopping = 0
+        """The signal that began the shutdown; 0 while there is none."""
+        self.exit_code = 0
+
+    # -- the life ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until told to stop; returns the exit code of pgpool."""
+        try:
+            self.begin()
+            while not self.finished():
+                self.wait()
+                self.tick()
+        except ProcessExit as stop:
+            log.debug1(f"stopped before the start was complete: {stop.reason}")
+        finally:
+            self.end()
+        return self.exit_code
+
+    def begin(self) -> None:
+        """From open sockets to running processes."""
+        self.restore_states()
+        self.find_unreachable()
+        settle_without_asking(self, self.failover.rules())
+        process.freeze()
+        if self.settings.mode is ClusterMode.STREAMING_REPLICATION:
+            self.failover.start_search()
+            self.failover.work()
+        self.populate()
+        self.nursery.fill()
+        self.nursery.started = True
+        log.log(LOG, f"pgpool-II successfully started. version {version_text()}")
+        for node in self.shared.node_views(self.settings):
+            number = state_number(node.state, node.id == self.shared.primary_id)
+            log.log(LOG, f"node status[{node.id}]: {number}")
+
+    def tick(self) -> None:
+        """The duties of one turn."""
+        try:
+            self.take_signals()
+            self.bury()
+            self.begin_stop()
+            if self.stopping:
+                self.go_on_stopping()
+                return
+            self.reload_if_asked()
+            self.take_requests()
+            self.look_for_late_nodes()
+            self.nursery.fill()
+            self.nursery.kill_late()
+        except ProcessExit:
+            self.begin_stop()
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        for place in list(self.nursery.alive()):
+            process.kill(place.pid, signals.SIGKILL)
+        for listener in self.listeners:
+            listener.stop()
+        self.save_status()
+        files.remove(self.pid_file)
+        log.log(LOG, "Pgpool-II system is shutdown")
+
+    # -- waiting and signals ----------------------------------------------------------------------------------------
+
+    def wait(self) -> None:
+        """Until a signal comes or a duty is due."""
+        due = [self.nursery.next_due(), self.failover.next_due(), self._late_due if self.late else None]
+        times = [at for at in due if at is not None]
+        timeout = max(0.0, min(times) - self.clock()) if times else None
+        sockets.wait([self.signals.wakeup_fd], timeout)
+
+    def take_signals(self) -> None:
+        self._arrived |= self.signals.drain()
+
+    def on_wake(self) -> None:
+        """A signal came while a backend was asked: a shutdown does not wait for the answer.
+
+        Nobody is forked here: a child would inherit the connection to that backend.
+        """
+        self.take_signals()
+        if any(signum in self._arrived for signum in _STOP):
+            raise ProcessExit(process.EXIT_QUIT, "a shutdown was asked for")
+
+    def _arrived_and_forget(self, signum: int) -> bool:
+        if signum not in self._arrived:
+            return False
+        self._arrived.discard(signum)
+        return True
+
+    # -- start ------------------------------------------------------------------------------------------------------
+
+    @property
+    def status_file(self) -> str:
+        return self.settings.resolve(os.path.join(self.settings.work_dir, files.STATUS_FILE))
+
+    def restore_states(self) -> None:
+        """What pgpool_status remembers of the nodes; -D throws it away."""
+        path = self.status_file
+        if self.options.discard_status:
+            if files.remove(path):
+                log.log(LOG, f"Backend status file {path} discarded")
+            return
+        try:
+            stored = files.read_status(path)
+        except OSError as err:
+            log.warning(f'could not read status file "{path}"', detail=err.strerror)
+            return
+        if stored is None:
+            log.log(LOG, f"Backend status file {path} does not exist")
+            return
+        for problem in stored.problems:
+            log.warning("invalid data in status file, ignoring...", detail=problem)
+        used = [backend.id for backend in self.settings.backends if backend.used]
+        if not any(stored.states.get(node_id) is NodeState.UP for node_id in used):
+            if stored.states:
+                log.log(LOG, f"no backend is up in status file {path}, it is not believed: all begin as waiting")
+            return
+        for node_id in used:
+            if stored.states.get(node_id) is NodeState.DOWN:
+                log.log(LOG, f"reading status file: {node_id} th backend is set to down status")
+                self.shared.set_node_state(node_id, NodeState.DOWN, "down in the status file")
+
+    def find_unreachable(self) -> None:
+        """Serve with what is there: nodes which do not answer begin as down, and return when they answer."""
+        for node in self.shared.node_views(self.settings):
+            backend = self.settings.backends[node.id]
+            if not node.usable or DISALLOW_TO_FAILOVER in backend.flags:
+                continue
+            seen, text = self.prober.knock(backend, START_KNOCK)
+            if seen is Health.SILENT:
+                log.warning(
+                    f"backend {node.id} cannot be reached, it is not used until it answers",
+                    detail=f"{backend.hostname}:{backend.port}: {text}",
+                )
+                self.late.add(node.id)
+                self.shared.set_node_state(node.id, NodeState.DOWN, UNREACHABLE)
+        self._late_due = self.clock() + LATE_PERIOD
+
+    def populate(self) -> None:
+        """A place for every process."""
+        for index in range(self.settings.num_init_children):
+            self.nursery.add_child(index, partial(self._run_child, index))
+        self.nursery.add_worker("worker child process", self._run_srcheck)
+        for backend in self.settings.backends:
+            if backend.used:
+                self._add_health(backend.id)
+
+    def _add_health(self, node_id: int) -> None:
+        self.nursery.add_worker("health check process", partial(self._run_health, node_id), node_id)
+
+    def _run_child(self, index: int) -> int:
+        return child.child_main(index, self.settings, self.shared, self.listeners, self.options)
+
+    def _run_srcheck(self) -> int:
+        self._close_doors()
+        return srcheck.srcheck_main(self.settings, self.shared, self.options)
+
+    def _run_health(self, node_id: int) -> int:
+        self._close_doors()
+        return health.health_main(node_id, self.settings, self.shared, self.options)
+
+    def _close_doors(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
+    # -- processes --------------------------------------------------------------------------------------------------
+
+    def _served(self, place: Place) -> bool:
+        return place.is_child and self.shared.children[place.index].view().served > 0
+
+    def _after_death(self, place: Place, pid: int) -> None:
+        if place.is_child:
+            self.shared.children[place.index].clear()
+        else:
+            self.shared.end_recovery(pid)
+
+    def bury(self) -> None:
+        """Take note of processes that have ended; a fatal one takes everything with it."""
+        self._arrived.discard(signals.SIGCHLD)
+        if self.nursery.bury(bool(self.stopping)) == process.EXIT_FATAL and not self.stopping:
+            log.fatal("a process asked to stop everything, shutting down")
+            self.exit_code = process.EXIT_FATAL
+            self._arrived.add(signals.SIGINT)
+
+    def tell_sessions(self, what: Sessions, node_ids: tuple[int, ...]) -> None:
+        """Carry out the part of a failover plan that concerns the children."""
+        if what is Sessions.GO_ON:
+            return
+        for place in list(self.nursery.children()):
+            cell = self.shared.children[place.index]
+            uses = cell.connected and cell.balance_node in node_ids
+            if what is Sessions.END_ALL or (what is Sessions.END_USERS and uses):
+                log.debug1(f"kill process with PID:{place.pid}")
+                place.reborn = True
+                self.nursery.end(place, signals.SIGQUIT, PATIENCE[signals.SIGQUIT])
+            else:
+                cell.order_restart()
+
+    def close_idle_links(self) -> None:
+        """All children close their idle backend connections (before DROP DATABASE)."""
+        self.nursery.send(signals.SIGUSR1, children=True)
+
+    def wake_workers(self) -> None:
+        """The checks look again at once."""
+        self.nursery.send(signals.SIGUSR1, children=False)
+
+    # -- nodes ------------------------------------------------------------------------------------------------------
+
+    def take_requests(self) -> None:
+        if self._arrived_and_forget(signals.SIGUSR1):
+            log.debug1("Pgpool-II parent process received SIGUSR1")
+        self._arrived.discard(signals.SIGUSR2)
+        self.failover.take()
+        self.failover.work()
+
+    def save_status(self) -> None:
+        """Rewrite pgpool_status. A node that was merely unreachable at start is not stored as down."""
+        states = {}
+        for node in self.shared.node_views(self.settings):
+            keep = node.quarantined or node.id in self.late
+            states[node.id] = NodeState.UP if keep and node.state is NodeState.DOWN else node.state
+        if states and not any(state.usable for state in states.values()):
+            log.warning("All the DB nodes are in down status and skip writing status file.")
+            return
+        try:
+            files.write_status(self.status_file, states)
+        except OSError as err:
+            log.warning(f'could not write status file "{self.status_file}"', detail=err.strerror)
+
+    def look_for_late_nodes(self) -> None:
+        """Nodes that could not be reached at start are used as soon as they answer."""
+        if not self.late or self.failover.busy or self.clock() < self._late_due:
+            return
+        self._late_due = self.clock() + LATE_PERIOD
+        for node_id in sorted(self.late):
+            backend = self.settings.backends[node_id]
+            if self.shared.nodes[node_id].state is not NodeState.DOWN:
+                self.late.discard(node_id)  # attached by somebody else meanwhile
+                continue
+            seen, _ = self.prober.knock(backend, LATE_KNOCK)
+            if seen is Health.ANSWERS:
+                self._return_late(node_id)
+
+    def _return_late(self, node_id: int) -> None:
+        mode, primary = self.settings.mode, self.shared.primary_id
+        recovering = None
+        if mode is ClusterMode.STREAMING_REPLICATION:
+            recovering = self.prober.ask_recovery(self.settings.backends[node_id])[0]
+        self.late.discard(node_id)
+        if not may_return(recovering, primary, mode):
+            log.warning(
+                f"backend {node_id} answers now, but it is a primary as well as node {primary}: it stays down",
+                hint="make it a standby of the present primary and attach it",
+            )
+            return
+        log.log(LOG, f"backend {node_id} answers now and is used")
+        self.shared.set_node_state(node_id, NodeState.WAITING, "answers now")
+        settle_without_asking(self, self.failover.rules())
+        if mode is ClusterMode.STREAMING_REPLICATION and self.shared.primary_id < 0:
+            self.failover.start_search()
+            self.failover.work()
+
+    # -- reload -----------------------------------------------------------------------------------------------------
+
+    def reload_if_asked(self) -> None:
+        """New settings for everybody, or, when the file has faults, for nobody."""
+        if not self._arrived_and_forget(signals.SIGHUP):
+            return
+        log.log(LOG, "reload config files.")
+        new = read_again(self.options, self.settings, self.shared)
+        if new is not self.settings:
+            if not self.shared.has_room(new):
+                log.warning("the new backends need a restart of pgpool, the configuration was not reloaded")
+                return
+            self._adopt(new)
+        self.prober.passwords = read_passwords(self.settings, self.options)
+        self.nursery.send(signals.SIGHUP)
+
+    def _adopt(self, new: Settings) -> None:
+        known = {place.node_id for place in self.nursery.places}
+        self.settings = self.prober.settings = new
+        for backend in new.backends:
+            if backend.used and backend.id not in known:
+                log.log(LOG, f"backend {backend.id} was added, it is down until it is attached")
+                self.shared.set_node_state(backend.id, NodeState.DOWN, "added by a reload")
+                self._add_health(backend.id)
+        self.shared.count_reload()
+        settle_without_asking(self, self.failover.rules())
+        self.failover.reloaded()
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def begin_stop(self) -> None:
+        """A shutdown begins, or a smart one becomes a fast one. The same or a gentler signal again changes nothing."""
+        asked = next((signum for signum in _STOP if self._arrived_and_forget(signum)), 0)
+        if not asked or asked == self.stopping or self.stopping in PATIENCE:
+            return
+        first = not self.stopping
+        self.stopping = asked
+        log.log(LOG, f"shutting down by signal {int(asked)}")
+        if first:
+            log.log(LOG, "terminating all child processes")
+            self.shared.set_condition(stopping=True)
+            for place in self.nursery.places:
+                place.wanted = False
+            for listener in self.listeners:
+                listener.stop()
+        for place in list(self.nursery.alive()):
+            if asked in PATIENCE:
+                self.nursery.end(place, asked, PATIENCE[asked])
+            elif place.is_child:
+                process.kill(place.pid, asked)
+
+    def go_on_stopping(self) -> None:
+        """In a smart shutdown the workers end when the last session has ended."""
+        self.nursery.kill_late()
+        if self.stopping == signals.SIGTERM and not any(self.nursery.children()):
+            for place in list(self.nursery.alive()):
+                if not place.kill_at:
+                    self.nursery.end(place, signals.SIGTERM, PATIENCE[signals.SIGINT])
+
+    def finished(self) -> bool:
+        return bool(self.stopping) and not any(self.nursery.alive())

@@ -1,0 +1,60 @@
+"""Reading pgpool.conf again: what is wrong is told, and then nothing changes."""
+
+from __future__ import annotations
+
+from ..auth import passwd
+from ..auth.passwd import PasswordFile
+from ..config.settings import Settings, load
+from ..errors import ConfigFaults
+from ..model import NodeState
+from ..shared import Shared
+from ..system.logs import Level, log
+from .options import Options
+
+
+def read_again(
+    options: Options, settings: Settings, shared: Shared | None = None, *, quiet: bool = False
+) -> Settings:
+    """The settings after a reload: new ones, or the same object when the file has faults or cannot be read.
+
+    ``shared`` tells which nodes are down: their host, port and directory may change. ``quiet``: only the parent tells
+    what it found, the other processes read the same file.
+    """
+    down = nodes_down(shared) if shared is not None else frozenset()
+    try:
+        loaded = load(options.config_file, base=settings, down=down)
+    except ConfigFaults as err:
+        if not quiet:
+            for fault in err.faults:
+                log.warning(str(fault))
+            log.warning(
+                "the configuration was not reloaded, the old values stay in force",
+                detail=f"{len(err.faults)} fault(s) in the configuration",
+            )
+        return settings
+    if not quiet:
+        for message in loaded.messages:
+            place = f"{message.file}:{message.line}: " if message.line else ""
+            log.log(Level[message.level], f"{place}{message.text}", message.detail)
+    log.configure(loaded.settings)
+    return loaded.settings
+
+
+def read_passwords(settings: Settings, options: Options, *, quiet: bool = False) -> PasswordFile:
+    """pool_passwd; an unreadable file counts as empty, and is told."""
+    path = settings.path("pool_passwd")
+    try:
+        passwords = passwd.load(path, options.key_file)
+    except OSError as err:
+        if not quiet:
+            log.warning(f'could not open or create the pool_passwd file "{path}"', detail=err.strerror or str(err))
+        return PasswordFile()
+    if not quiet:
+        for fault in passwords.faults:
+            log.warning(str(fault))
+    return passwords
+
+
+def nodes_down(shared: Shared) -> frozenset[int]:
+    """Ids of the nodes that are not in use now."""
+    return frozenset(node.id for node in shared.nodes if node.state in (NodeState.DOWN, NodeState.UNUSED))

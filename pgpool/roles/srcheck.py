@@ -1,0 +1,145 @@
+"""The streaming replication check: which node is the primary, and how far behind it is each standby?
+
+One process. Every sr_check_period it asks all usable nodes and fills their delay cells (behaviour.md 10.7).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..backend.connect import simple_query
+from ..errors import PgpoolError
+from ..model import ClusterMode
+from ..policy.failover import Answer, Rules, choose_primary
+from ..shared import RequestKind
+from ..system import process
+from ..system.logs import DEBUG1, LOG, WARNING, log
+from .loop import Loop
+from .probe import hang_up, reason_of
+
+if TYPE_CHECKING:
+    from ..config.settings import BackendConf, Settings
+    from ..shared import Shared
+    from .options import Options
+
+_POSITION = (
+    "SELECT pg_is_in_recovery(), pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery()"
+    " THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, '0/0')"
+)
+_STANDBYS = (
+    "SELECT application_name, state, sync_state, (EXTRACT(EPOCH FROM replay_lag) * 1000000)::bigint"
+    " FROM pg_stat_replication"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """One row of pg_stat_replication; ``lag`` in microseconds, 0 when the server does not know it."""
+
+    state: str
+    sync_state: str
+    lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What one node said. ``lsn`` in bytes; ``senders`` by application_name, filled for a primary."""
+
+    node_id: int
+    in_recovery: bool
+    lsn: int
+    senders: dict[str, Sender]
+
+
+def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
+    """The life of the sr check worker; returns its exit code."""
+    process.set_title("pgpool: worker process")
+    log.set_process("sr_check_worker", "WORKER")
+    worker = SrCheck(settings, shared, options)
+    log.log(LOG, "process started")
+    while True:
+        period = worker.settings.sr_check_period
+        if period and worker.settings.mode is ClusterMode.STREAMING_REPLICATION:
+            worker.check()
+        worker.pause(period or None)
+
+
+class SrCheck(Loop):
+    _silent: frozenset[int] = frozenset()
+    """Nodes that could not be asked last time: told once, not every period."""
+
+    def check(self) -> None:
+        """One round."""
+        user, password, database = self.prober.account()
+        if not user:
+            return
+        positions, silent = [], set()
+        for node in self.shared.node_views(self.settings):
+            if not node.usable:
+                self.shared.nodes[node.id].set_delay(0, "", "", time.time())
+                continue
+            backend = self.settings.backends[node.id]
+            try:
+                positions.append(self._ask(backend, user, password, database))
+            except PgpoolError as err:
+                silent.add(node.id)
+                level = DEBUG1 if node.id in self._silent else WARNING
+                log.log(
+                    level,
+                    f"failed to check the replication of node {node.id}",
+                    detail=reason_of(err),
+                    hint="check sr_check_user and sr_check_password",
+                )
+        self._silent = frozenset(silent)
+        self._note(positions)
+
+    def _ask(self, backend: BackendConf, user: str, password: str, database: str) -> Position:
+        deadline = time.monotonic() + max(self.prober.limit(), 1.0)
+        link = self.prober.connect(backend, user, password, database, deadline)
+        try:
+            [[recovering, lsn]] = simple_query(link.channel, _POSITION, backend.id)
+            senders = {}
+            if recovering == "f":
+                for name, state, sync_state, lag in simple_query(link.channel, _STANDBYS, backend.id):
+                    senders[name or ""] = Sender(state or "", sync_state or "", int(lag or 0))
+        except ValueError:
+            raise PgpoolError("the backend's answer has another shape than expected") from None
+        finally:
+            hang_up(link)
+        return Position(backend.id, recovering == "t", int(lsn or 0), senders)
+
+    def _note(self, positions: list[Position]) -> None:
+        """Put what was seen into the delay cells; another primary than the present one is told to the parent."""
+        rules = Rules(
+            self.settings.mode, False, False, {backend.id: backend.flags for backend in self.settings.backends}
+        )
+        current = self.shared.primary_id
+        found = choose_primary(tuple(Answer(p.node_id, p.in_recovery) for p in positions), current, rules)
+        if found.primary >= 0 and found.primary != current:
+            log.log(LOG, f"node {found.primary} is the primary now, it was node {current}")
+            self.ask_parent(RequestKind.FIND_PRIMARY, (found.primary,))
+        primary = next((p for p in positions if p.node_id == found.primary), None)
+        for position in positions:
+            if primary is not None:
+                self._note_delay(position, primary)
+
+    def _note_delay(self, position: Position, primary: Position) -> None:
+        settings = self.settings
+        by_time = settings.delay_threshold_by_time > 0
+        name = settings.backends[position.node_id].application_name
+        sender = primary.senders.get(name, Sender("", "", 0)) if name else Sender("", "", 0)
+        delay = 0
+        if position.node_id != primary.node_id:
+            delay = sender.lag if by_time else max(0, primary.lsn - position.lsn)
+        self.shared.nodes[position.node_id].set_delay(delay, sender.state, sender.sync_state, time.time())
+        threshold = settings.delay_threshold_by_time * 1000 if by_time else settings.delay_threshold
+        how = settings.log_standby_delay
+        if delay and (how == "always" or (how == "if_over_threshold" and 0 < threshold < delay)):
+            amount = f"{delay / 1e6:.6f} second(s)" if by_time else f"{delay} bytes"
+            log.log(
+                LOG,
+                f"Replication of node: {position.node_id} is behind {amount} from the primary server "
+                f"(node: {primary.node_id})",
+            )
