@@ -1,4 +1,4 @@
-"""Builds the one compiled unit, pgpool/_fastpath.pyx (parts in pgpool/_fastpath/*.pxi). All metadata is in pyproject.toml.
+"""Builds the one compiled unit, pgpool/_fastpath.pyx (parts in pgpool/_fastpath/*.pxi); metadata: pyproject.toml.
 
 Environment switches:
   PGPOOL_DEBUG_BUILD=1  bounds and wraparound checks, assertions, -O1 -g, warnings are errors.
@@ -19,7 +19,7 @@ WERROR = DEBUG or os.environ.get("PGPOOL_WERROR", "") not in ("", "0")
 
 WARNINGS = [
     "-Wall", "-Wextra", "-Wshadow=local", "-Wformat=2", "-Wstrict-prototypes",
-    # What Cython's own code needs: type objects with trailing fields left out, PyCFunction casts, helpers not always used.
+    # What Cython's own code needs: type objects cut short, PyCFunction casts, helpers not always used.
     "-Wno-missing-field-initializers", "-Wno-cast-function-type", "-Wno-unused-function",
     # Variables that only left-out assertions use; the debug build has them and warns.
     *([] if DEBUG else ["-Wno-unused-variable"]),
@@ -28,7 +28,7 @@ CHECKS = {"boundscheck": DEBUG, "wraparound": DEBUG, "initializedcheck": DEBUG, 
 
 
 class BuildExt(build_ext):
-    """build_ext which runs Cython, and builds anew when the kind of build (debug, optimised) changed since the last one."""
+    """build_ext which runs Cython, and builds anew when the kind of build (debug, optimised) has changed."""
 
     def run(self) -> None:
         mark = Path("build") / "fastpath-build-kind"

@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-r", dest="rewind", action="store_true", help="standbys are brought back with pg_rewind")
     for letter in "etc":
         add(f"-{letter}", dest=f"unused_{letter}", action="store_true", help=argparse.SUPPRESS)
-    add("--demo", action="store_true", help=f"make a cluster, start it (pgpool on port {DEMO_PORT}) and wait for Ctrl-C")
+    add("--demo", action="store_true", help=f"make a cluster, start it (port {DEMO_PORT}), wait for Ctrl-C")
     add("--detach", action="store_true", help="with --demo: return and leave it running")
     add("--stop", action="store_true", help="stop the demonstration cluster")
     add("--dir", type=Path, metavar="DIR", help="where the demonstration cluster is (default: ./demo)")
@@ -97,7 +97,8 @@ def _tell_unused(options: argparse.Namespace) -> None:
         if getattr(options, f"unused_{letter}"):
             print(f"pgpool_setup: option -{letter} (for the incumbent's own tests) has no effect", file=sys.stderr)
     if options.mode in MODES_NOT_YET:
-        raise SetupFailed(f"{MODES[options.mode][1]} mode (-m {options.mode}) is not available yet; there are -m s and -m n")
+        words = f"{MODES[options.mode][1]} mode (-m {options.mode})"
+        raise SetupFailed(f"{words} is not available yet; there are -m s and -m n")
 
 
 def plan_from(options: argparse.Namespace, environment: Mapping[str, str], **found: object) -> Plan:
@@ -126,7 +127,7 @@ def _set_up(options: argparse.Namespace) -> int:
         raise SetupFailed("Current directory is not empty. Please remove files and directories then try again.")
     owner = find_owner()
     if not reachable(owner, base):
-        raise SetupFailed(f"servers will run as user {owner.name}, who cannot enter {base}: use a directory open to all")
+        raise SetupFailed(f"servers will run as user {owner.name}, who cannot enter {base}: use another directory")
     pgbin, version = find_postgres()
     if not reachable(owner, pgbin / "postgres"):
         raise SetupFailed(f"servers will run as user {owner.name}, who cannot run {pgbin / 'postgres'}: set PGBIN")

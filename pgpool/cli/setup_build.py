@@ -154,7 +154,7 @@ def _check_ports(plan: Plan) -> None:
         except OSError:
             continue
         os.close(fd)
-        raise SetupFailed(f"port {port} is in use already: stop what listens there, or choose other ports with -p and -pg")
+        raise SetupFailed(f"port {port} is in use: stop what listens there, or choose other ports with -p and -pg")
 
 
 def _make_cluster(plan: Plan, node: int, version: int) -> None:
@@ -262,7 +262,7 @@ def tell_failure(error: SetupFailed) -> None:
 
 
 def copy_programs(plan_base: Path, pgbin: Path) -> Path:
-    """Copy a wheel's PostgreSQL below the base directory, for an owner who cannot enter the wheel's; returns its bin."""
+    """Copy a wheel's PostgreSQL below the base directory, for an owner who cannot enter the wheel; returns its bin."""
     target = plan_base / "postgresql"
     if not (target / "bin" / "postgres").exists():
         shutil.copytree(pgbin.parent, target, symlinks=True, dirs_exist_ok=True)

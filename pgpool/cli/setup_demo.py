@@ -125,8 +125,8 @@ def _make(plan: Plan, version: int) -> None:
         # The programs may have moved since (a new venv, another minor version).
         setup_build.write_top_files(plan, ("startall", "shutdownall", "pgpool_reload"))
         return
-    if mark.read_text():
-        raise SetupFailed(f"{plan.base} holds another demonstration ({mark.read_text().strip()}): remove it, or use --dir")
+    if other := mark.read_text().strip():
+        raise SetupFailed(f"{plan.base} holds another demonstration ({other}): remove it, or use --dir")
     for left in plan.base.iterdir():  # a first try that did not come to its end
         if left.name not in (MARK, "postgresql"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()

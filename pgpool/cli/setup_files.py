@@ -171,7 +171,8 @@ def pgpool_conf(plan: Plan) -> str:
         _section("Health check", _health_check(plan)),
     ]
     if plan.streaming:
-        parts.append(_section("Streaming replication check", [("sr_check_period", 10), ("sr_check_user", plan.superuser)]))
+        checks = [("sr_check_period", 10), ("sr_check_user", plan.superuser)]
+        parts.append(_section("Streaming replication check", checks))
         parts.append(_section("Failover and recovery", _failover(plan)))
     parts.append(
         _section(

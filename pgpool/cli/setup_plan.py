@@ -61,7 +61,7 @@ class Plan:
     def __post_init__(self) -> None:
         # The path goes into shell commands inside quoted values of two configuration languages.
         if any(char in str(self.base) for char in "'\"\\$`\n%"):
-            raise SetupFailed(f"the directory name {self.base} has a character that commands in pgpool.conf cannot carry")
+            raise SetupFailed(f"{self.base}: the name has a character that commands in pgpool.conf cannot carry")
         if self.nodes < 1:
             raise SetupFailed("-n needs a number of 1 or more")
         ports = [self.port, self.pcp_port, *self.pg_ports]
