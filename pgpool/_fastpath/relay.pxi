@@ -272,6 +272,7 @@ cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
             return MORE                                    # more is under way: what it did is not known to be over
         r.state &= ~(ST_IN_TRANSACTION | ST_FAILED | ST_WROTE_TXN | ST_SERIALIZABLE | ST_PIN_TXN)
         r.wrote_pending = 0
+        r.begin_len = 0
         if r.watching:
             r.watching = 0
             r.ended = 1

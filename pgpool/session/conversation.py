@@ -19,7 +19,7 @@ from pgpool.errors import (
     SessionFatal,
 )
 from pgpool.model import NodeState
-from pgpool.policy.balance import choose_node, draw_ring
+from pgpool.policy.balance import choose_node
 from pgpool.session import extended, simple, tell
 from pgpool.session.state import Session, SessionOver
 from pgpool.session.worker import Worker
@@ -248,6 +248,7 @@ def take_primary(session: Session, primary_id: int) -> None:
     session.epoch = worker.shared.epoch
     balance(session)
     worker.cell.use_pool(session.entry.slot.pool, time.time())
+    session.told = lambda: tell.told(session)
     session.apply_settings()
     if session.settings.eager_backend_connections and session.balance_id != primary_id:
         session.open_balance()
@@ -265,6 +266,8 @@ def balance(session: Session) -> None:
     )
     log.debug1(f"load balance node is {node_id}: {why}")
     session.balance_on(node_id if node_id >= 0 else session.primary_id)
+    if session.settings.statement_level_load_balance:
+        session.draw_later()
 
 
 def connected(worker: Worker, node_id: int) -> None:
@@ -293,8 +296,9 @@ def loop(session: Session) -> None:
             else:
                 extended.handle(session, kind)
         elif why == Why.NEED_LINK:
-            need_link(session)
+            session.open_balance()
         elif why == Why.TERMINATE:
+            session.until(relay.barrier)  # what came before it is still carried out
             raise SessionOver("the client said good-bye", clean=True)
         elif why == Why.IDLE:
             idle_too_long(limit)
@@ -304,33 +308,6 @@ def loop(session: Session) -> None:
             tell.told(session)
         else:
             session.interrupted(why)
-
-
-def need_link(session: Session) -> None:
-    """A read wants the load balance node, which this session has not used yet."""
-    session.open_balance()
-    if session.settings.statement_level_load_balance and session.balance_id != session.primary_id:
-        ring(session)
-
-
-def ring(session: Session) -> None:
-    """statement_level_load_balance: connect every node that can be drawn, and draw 256 times."""
-    worker = session.worker
-    nodes = [n for n in worker.nodes() if n.usable and n.weight > 0 and n.id not in session.unusable]
-    for node in nodes:
-        if node.id not in session.marks:
-            try:
-                session.open(node.id)
-            except BackendFailed as failed:
-                session.report(failed)
-                session.unusable.add(node.id)
-            except PgpoolError as refused:
-                log.log(LOG, f"node {node.id} is not used in this session: {refused.message}")
-                session.unusable.add(node.id)
-    usable = tuple(n for n in nodes if n.id in session.marks)
-    if usable:
-        drawn = draw_ring(usable, 256, worker.dice)
-        session.relay.set_ring(bytes(session.relay.index_of(session.entry.links[i].link) for i in drawn))
 
 
 def idle_too_long(limit: int) -> None:

@@ -29,7 +29,7 @@ def handle_parse(session: Session) -> None:
     if not relay.whole:
         name = messages.text(message[5 : message.index(b"\0", 5)])
         session.prepared[name] = Prepared(_unread(), b"", b"", nodes={session.primary_id})
-        session.until(lambda: relay.take(session.primary.link, TOO_LONG.code, unnamed=not name))
+        session.take(session.primary, TOO_LONG.code, unnamed=not name)
         return
     parsed = messages.read_parse(message[5:])
     name, text = messages.text(parsed.name), parsed.sql
@@ -42,7 +42,7 @@ def handle_parse(session: Session) -> None:
     decided = Route.from_code(known) if known else decide(session, statement, text)
     pooled = session.link_for(decided)
     code = decided.code
-    session.until(lambda: relay.take(pooled.link, code, text, unnamed=not name))
+    session.take(pooled, code, text, unnamed=not name)
     node_id = relay.segment_link()
     keep = message if session.prepared_bytes + len(message) <= MAX_PREPARED_BYTES else b""
     prepared = Prepared(statement, keep, text, nodes={node_id})
@@ -85,7 +85,7 @@ def handle_bind(session: Session) -> None:
             if after is not None:
                 session.callbacks.append(after)
                 relay.notify_execute()
-    session.until(lambda: relay.take(pooled.link, code, text))
+    session.take(pooled, code, text)
     node_id = relay.segment_link()
     if portal:
         session.portals[portal] = node_id
@@ -139,7 +139,7 @@ def handle_execute(session: Session) -> None:
         own.execute(session, portal, limit)
         return
     pooled = portal_link(session, portal)
-    session.until(lambda: session.relay.take(pooled.link, ON_PRIMARY.code & 3))
+    session.take(pooled, ON_PRIMARY.code & 3)
 
 
 def portal_link(session: Session, portal: str) -> PooledLink:
@@ -159,7 +159,7 @@ def handle_describe(session: Session) -> None:
         pooled = here(session)
         if prepared is not None and pooled.link.node not in prepared.nodes and prepared.nodes:
             pooled = session.entry.links[min(prepared.nodes)]
-    session.until(lambda: session.relay.take(pooled.link, 1))
+    session.take(pooled, 1)
 
 
 def handle_close(session: Session) -> None:
@@ -172,7 +172,7 @@ def handle_close(session: Session) -> None:
     if which == "P":
         pooled = portal_link(session, name)
         session.portals.pop(name, None)
-        session.until(lambda: relay.take(pooled.link, 1))
+        session.take(pooled, 1)
         return
     prepared = session.prepared.pop(name, None) if name else None
     pooled = here(session)
@@ -182,7 +182,7 @@ def handle_close(session: Session) -> None:
         if pooled.link.node not in prepared.nodes and prepared.nodes:
             pooled = session.entry.links[min(prepared.nodes)]
     message = relay.message()
-    session.until(lambda: relay.take(pooled.link, 1))
+    session.take(pooled, 1)
     for node_id in (prepared.nodes if prepared is not None else set()) - {relay.segment_link()}:
         other = session.entry.links.get(node_id)
         if other is not None and node_id in session.marks:
@@ -200,7 +200,7 @@ def handle_sync(session: Session) -> None:
     if session.relay.own_segment:
         own.sync(session)
         return
-    session.until(lambda: session.relay.take(here(session).link, 0))
+    session.take(here(session), 0)
 
 
 def handle_flush(session: Session) -> None:
@@ -211,7 +211,7 @@ def handle_flush(session: Session) -> None:
 
 def handle_function_call(session: Session) -> None:
     """FunctionCall is routed like an INSERT (behaviour.md 4)."""
-    session.until(lambda: session.relay.take(session.primary.link, ON_PRIMARY.code))
+    session.take(session.primary, ON_PRIMARY.code)
 
 
 _HANDLERS = {

@@ -69,7 +69,7 @@ def answer_simple(session: Session, statement: Statement, decided: Route) -> Non
         reply = run(session, statement.text)
         if reply is None:
             # not ours after all: the primary words what is wrong with it
-            session.until(lambda: relay.take(session.primary.link, Route(Dest.PRIMARY, Reason.UNPARSABLE).code, text))
+            session.take(session.primary, Route(Dest.PRIMARY, Reason.UNPARSABLE).code, text)
             return
         data = notices(reply) + rows(reply, 0) + messages.command_complete(reply.tag)
     except StatementError as error:
@@ -182,7 +182,7 @@ def sync(session: Session) -> None:
     session.own_skipping = False
     relay.own_segment = False
     if relay.segment_link() >= 0:
-        session.until(lambda: relay.take(session.primary.link, 0))
+        session.take(session.primary, 0)
         return
     reply(session, messages.ready_for_query(state_of(session)))
     relay.rest()

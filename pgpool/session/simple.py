@@ -20,7 +20,7 @@ def handle_query(session: Session) -> None:
     if not relay.whole:
         # longer than is ever read at once: the relay knows what to do, but for a batch that is still open
         decided = Route(Dest.PRIMARY, Reason.TOO_LONG, Effect.WRITE | Effect.PIN_SESSION)
-        session.until(lambda: relay.take(session.primary.link, decided.code, text))
+        session.take(session.primary, decided.code, text)
         return
     relay.look_up(text)
     statement = analyze(messages.text(text), standard_conforming_strings=not relay.backslash)
@@ -32,7 +32,7 @@ def handle_query(session: Session) -> None:
         journaled(session, statement, decided, text)
         return
     pooled = session.link_for(decided)
-    session.until(lambda: relay.take(pooled.link, decided.code, text))
+    session.take(pooled, decided.code, text)
 
 
 def decide(session: Session, statement: Statement, text: bytes) -> Route:
@@ -50,10 +50,10 @@ def journaled(session: Session, statement: Statement, decided: Route, text: byte
     after = consequence(session, statement, text)
     pooled = place(session, statement, decided)
     if after is None:
-        session.until(lambda: session.relay.take(pooled.link, decided.code, text))
+        session.take(pooled, decided.code, text)
         return
     session.callbacks.append(after)
-    session.until(lambda: session.relay.take(pooled.link, decided.code, text, notify=True))
+    session.take(pooled, decided.code, text, notify=True)
 
 
 def place(session: Session, statement: Statement, decided: Route) -> PooledLink:
@@ -120,7 +120,7 @@ def consequence(session: Session, statement: Statement, text: bytes) -> Callable
 
 def setting_done(session: Session, statement: Statement, text: bytes) -> None:
     key = statement.name or ALL
-    if session.relay.state & State.IN_TRANSACTION or session.relay.segment_link() >= 0:
+    if session.relay.state & State.IN_TRANSACTION or session.primary.link.pending:
         session.journal.set_in_transaction(key, text, statement.local)
     elif not statement.local:
         session.journal.set(key, text)

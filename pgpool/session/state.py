@@ -21,6 +21,7 @@ from pgpool.errors import (
     SessionFatal,
 )
 from pgpool.model import Dest, Facts, NeedFacts, Reason, Route, State, Statement
+from pgpool.policy.balance import draw_ring
 from pgpool.policy.route import RoutingSettings, route
 from pgpool.session.journal import Journal, Mark
 from pgpool.session.worker import Worker
@@ -80,6 +81,9 @@ class Session:
         self.own: dict[str, object] = {}
         self.own_skipping = False
         self.balance_id = -1
+        self.balance_ready = False
+        """The balance node (or, per statement, all nodes that can be drawn) was connected when first wanted."""
+        self.told: Callable[[], None] = lambda: None
         self.primary_id = -1
         self.unusable: set[int] = set()
         """Nodes which failed this session: not tried again."""
@@ -145,15 +149,23 @@ class Session:
         if self.unnamed is not None:
             self.unnamed.nodes.discard(node_id)
         self.entry.drop(node_id)
-        if node_id == self.balance_id:
+        if self.settings.statement_level_load_balance:
+            self.draw_later()
+        elif node_id == self.balance_id:
             self.balance_on(self.primary_id)
+
+    def draw_later(self) -> None:
+        """The next balanced read chooses among the nodes that are left."""
+        self.balance_ready = False
+        self.relay.set_ring(b"")
+        self.relay.set_balance(None)
 
     def balance_on(self, node_id: int) -> None:
         """This node answers the session's balanced reads from now on."""
         self.balance_id = node_id
-        self.relay.set_ring(b"")
         link = self.entry.links.get(node_id)
-        self.relay.set_balance(link.link if link is not None and node_id in self.marks else None)
+        self.balance_ready = link is not None and node_id in self.marks
+        self.relay.set_balance(link.link if link is not None and self.balance_ready else None)
         self.worker.cell.set_balance_node(node_id)
 
     def report(self, failed: BackendFailed) -> None:
@@ -170,6 +182,16 @@ class Session:
     def until(self, step: Callable[[], int]) -> None:
         """Repeat a relay call until it needs nothing more, dealing with what interrupts it."""
         while (why := step()) != Why.MORE:
+            self.interrupted(why)
+
+    def take(
+        self, pooled: PooledLink, code: int, text: bytes | None = None, *, notify: bool = False, unnamed: bool = False
+    ) -> None:
+        """Send the message at hand to a node under a route code (Relay.take), dealing with what interrupts it."""
+        while (why := self.relay.take(pooled.link, code, text, notify=notify, unnamed=unnamed)) != Why.MORE:
+            if why == Why.TOLD:
+                self.told()
+                return
             self.interrupted(why)
 
     def interrupted(self, why: int) -> None:
@@ -287,14 +309,15 @@ class Session:
 
     def link_for(self, decided: Route) -> PooledLink:
         """The link of a route, connected; a balance node that cannot be reached gives way to the primary."""
-        node_id = self.node_for(decided)
-        if node_id not in self.marks:
+        if decided.dest is Dest.BALANCE and not self.balance_ready and not self.relay.primary_busy:
             self.open_balance()
-            node_id = self.node_for(decided)
-        return self.entry.links[node_id]
+        return self.entry.links[self.node_for(decided)]
 
     def open_balance(self) -> None:
         """Connect the load balance node, or settle for the primary."""
+        if self.settings.statement_level_load_balance and self.settings.mode.has_primary:
+            self.open_ring()
+            return
         node_id = self.balance_id
         try:
             self.open(node_id)
@@ -308,6 +331,24 @@ class Session:
             self.balance_on(self.primary_id)
         else:
             self.balance_on(node_id)
+
+    def open_ring(self) -> None:
+        """statement_level_load_balance: connect every node that can be drawn, and draw 256 times."""
+        for node in self.worker.nodes():
+            if node.usable and node.weight > 0 and node.id not in self.unusable and node.id not in self.marks:
+                try:
+                    self.open(node.id)
+                except BackendFailed as failed:
+                    self.report(failed)
+                    self.unusable.add(node.id)
+                except PgpoolError as refused:
+                    log.log(LOG, f"node {node.id} is not used in this session: {refused.message}")
+                    self.unusable.add(node.id)
+        usable = tuple(n for n in self.worker.nodes() if n.id in self.marks and n.weight > 0)
+        self.balance_on(self.primary_id)
+        if usable:
+            drawn = draw_ring(usable, 256, self.worker.dice)
+            self.relay.set_ring(bytes(self.relay.index_of(self.entry.links[i].link) for i in drawn))
 
     # -- keeping nodes in step --------------------------------------------------------------------------------------
 
@@ -344,8 +385,12 @@ class Session:
             todo = self.journal.missing(mark)
             mark.transaction = 0
         if in_transaction:
+            if not joined and not self.relay.begin_text:
+                # how it began is not known (inside a multi-statement string): the primary goes on alone
+                self.relay.state |= State.PINNED_TRANSACTION
+                return
             if not joined:
-                todo.append(self.relay.begin_text or b"BEGIN")
+                todo.append(self.relay.begin_text)
             todo += self.journal.missing_in_transaction(mark)
         if not self.ask(pooled, *todo):
             log.log(LOG, f"node {node_id} cannot follow the session's settings; the session goes on without it")
@@ -410,10 +455,10 @@ class Session:
     def nodes_changed(self) -> None:
         """The epoch has moved: is the balance node still to be used?"""
         self.epoch = self.worker.shared.epoch
-        node = self.worker.node(self.balance_id)
-        if self.balance_id != self.primary_id and (node is None or not node.usable):
-            if self.balance_id in self.marks:
-                self.lose(self.balance_id)
-            else:
-                self.balance_on(self.primary_id)
+        usable = {node.id for node in self.worker.nodes() if node.usable}
+        for node_id in self.standbys():
+            if node_id not in usable and not self.entry.links[node_id].link.pending:
+                self.lose(node_id)
+        if self.balance_id not in usable and self.balance_id != self.primary_id:
+            self.balance_on(self.primary_id)
 
