@@ -11,7 +11,7 @@ import ipaddress
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..errors import ConfigFaults, Fault
 
@@ -56,7 +56,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line. ``address``: 'all', 'samehost', 'samenet', a host name or '.suffix', or '' for a network or local."""
+    """One line. Of ``address``, ``name`` and ``network`` one is set, of a local line none."""
 
     line: int
     type: str
@@ -65,6 +65,9 @@ class Rule:
     users: tuple[Word, ...]
     method: str
     address: str = ""
+    """'all', 'samehost' or 'samenet'."""
+    name: str = ""
+    """A host name or '.suffix', in lower case."""
     network: tuple[int, int, int] | None = None
     """(IP version, address, mask), address and mask as integers."""
     options: dict[str, str] = field(default_factory=dict, repr=False)
@@ -185,9 +188,9 @@ def _rule(number: int, fields: list[list[Word]], directory: str, read: Callable[
         raise _Bad("end-of-line before role specification")
     databases = tuple(_expand(fields[1], directory, read))
     users = tuple(_expand(fields[2], directory, read))
-    index, address, network = 3, "", None
+    index, where = 3, _Where()
     if kind != "local":
-        index, address, network = _address(fields)
+        index, where = _address(fields)
     method = _single(
         fields, index, "end-of-line before authentication method", "multiple values specified for authentication type"
     ).text
@@ -196,16 +199,22 @@ def _rule(number: int, fields: list[list[Word]], directory: str, read: Callable[
     if method == "cert" and kind != "hostssl":
         raise _Bad("cert authentication is only supported on hostssl connections")
     options = _options(method, [w for f in fields[index + 1 :] for w in f])
-    return Rule(number, kind, databases, users, method, address, network, options)
+    return Rule(number, kind, databases, users, method, where.address, where.name, where.network, options)
 
 
-def _address(fields: list[list[Word]]) -> tuple[int, str, tuple[int, int, int] | None]:
-    """(index of the method's field, address word or '', network or None) of a host line."""
+class _Where(NamedTuple):
+    address: str = ""
+    name: str = ""
+    network: tuple[int, int, int] | None = None
+
+
+def _address(fields: list[list[Word]]) -> tuple[int, _Where]:
+    """Index of the method's field, and where the clients of a host line are."""
     word = _single(
         fields, 3, "end-of-line before IP address specification", "multiple values specified for host address"
     )
     if not word.quoted and word.text in ("all", "samehost", "samenet"):
-        return 4, word.text, None
+        return 4, _Where(word.text)
     text, slash, bits = word.text.partition("/")
     try:
         address = ipaddress.ip_address(text)
@@ -214,7 +223,7 @@ def _address(fields: list[list[Word]]) -> tuple[int, str, tuple[int, int, int] |
             raise _Bad(f'specifying both host name and CIDR mask is invalid: "{word.text}"') from None
         if not text or any(c.isspace() for c in text) or ":" in text or _looks_numeric(text):
             raise _Bad(f'invalid IP address "{text}"') from None
-        return 4, text.lower(), None
+        return 4, _Where(name=text.lower())
     if getattr(address, "scope_id", None):
         raise _Bad(f'invalid IP address "{text}"')
     size = address.max_prefixlen
@@ -222,7 +231,7 @@ def _address(fields: list[list[Word]]) -> tuple[int, str, tuple[int, int, int] |
         if not (bits.isascii() and bits.isdigit() and int(bits[:4]) <= size and len(bits) <= 3):
             raise _Bad(f'invalid CIDR mask in address "{word.text}"')
         mask = ((1 << size) - 1) ^ ((1 << (size - int(bits))) - 1)
-        return 4, "", (address.version, int(address), mask)
+        return 4, _Where(network=(address.version, int(address), mask))
     mask_word = _single(
         fields,
         4,
@@ -235,7 +244,7 @@ def _address(fields: list[list[Word]]) -> tuple[int, str, tuple[int, int, int] |
         raise _Bad(f'invalid IP mask "{mask_word.text}"') from None
     if netmask.version != address.version:
         raise _Bad("IP address and mask do not match")
-    return 5, "", (address.version, int(address), int(netmask))
+    return 5, _Where(network=(address.version, int(address), int(netmask)))
 
 
 def _looks_numeric(text: str) -> bool:
@@ -358,7 +367,7 @@ def _address_matches(rule: Rule, address: Address | None, names: _Names, resolve
             ):
                 return True
         return False
-    return names.matches(rule.address, address)
+    return names.matches(rule.name, address)
 
 
 class _Names:
