@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pgpool.cli import setup_build, setup_demo
 from pgpool.cli.setup_find import find_owner, find_pgpool, find_postgres, reachable, runs_as
-from pgpool.cli.setup_plan import DEMO_PORT, FIRST_PORT, MODES, MODES_NOT_YET, Plan, SetupFailed
+from pgpool.cli.setup_plan import DEMO_PORT, FIRST_PORT, MODES, MODES_NOT_YET, Plan, SetupFailed, plan_from
 
 DESCRIPTION = """Makes a cluster of PostgreSQL servers with pgpool before them, in the current directory, which must be
 empty: startall and shutdownall start and stop it. With --demo: makes one, starts it and waits."""
@@ -99,25 +98,6 @@ def _tell_unused(options: argparse.Namespace) -> None:
     if options.mode in MODES_NOT_YET:
         words = f"{MODES[options.mode][1]} mode (-m {options.mode})"
         raise SetupFailed(f"{words} is not available yet; there are -m s and -m n")
-
-
-def plan_from(options: argparse.Namespace, environment: Mapping[str, str], **found: object) -> Plan:
-    """The plan of a command line; ``found`` holds what the machine gives: base, pgbin, pgpool, owner, superuser."""
-    port = options.port if options.port is not None else DEMO_PORT if options.demo else FIRST_PORT
-    facts: dict = {
-        "mode": options.mode,
-        "nodes": options.nodes,
-        "port": port,
-        "pg_port": options.pg_port if options.pg_port is not None else port + 2,
-        "socket_dir": environment.get("PGSOCKET_DIR") or "/tmp",
-        "slots": options.slots or environment.get("USE_REPLICATION_SLOT") == "true",
-        "rewind": options.rewind or environment.get("USE_PG_REWIND") == "true",
-        "debug": options.debug,
-        "demo": options.demo,
-    }
-    if environment.get("INITDBARG"):
-        facts["initdb_args"] = tuple(shlex.split(environment["INITDBARG"]))
-    return Plan(**facts, **found)
 
 
 def _set_up(options: argparse.Namespace) -> int:

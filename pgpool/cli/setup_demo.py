@@ -12,7 +12,7 @@ from pathlib import Path
 from pgpool.cli import setup_build
 from pgpool.cli.setup_build import say
 from pgpool.cli.setup_find import find_owner, find_pgpool, find_postgres, from_wheel, reachable, runs_as
-from pgpool.cli.setup_plan import Owner, Plan, SetupFailed, pgbench_lines, psql_line
+from pgpool.cli.setup_plan import Owner, Plan, SetupFailed, pgbench_lines, plan_from, psql_line
 from pgpool.system import process, signals, sockets
 
 MARK = ".pgpool_setup"
@@ -24,7 +24,7 @@ def demo(options: argparse.Namespace) -> int:
     """Make the cluster, or take the one made before, start it, and wait for Ctrl-C (or leave it running: --detach)."""
     owner = find_owner()
     base = _base(options.dir, owner)
-    _refuse_running(base, owner)
+    _refuse_running(base)
     pgbin, version = find_postgres()
     plan = _plan(options, base, owner, pgbin)
     say(f"PostgreSQL {version} from {pgbin}")
@@ -78,7 +78,7 @@ def _existing_parent(path: Path) -> Path:
     return next(parent for parent in path.parents if parent.exists())
 
 
-def _refuse_running(base: Path, owner: Owner) -> None:
+def _refuse_running(base: Path) -> None:
     with suppress(OSError, ValueError):
         pid = int((base / "run" / "pgpool.pid").read_text().rstrip("\0\n"))
         if process.alive(pid):
@@ -86,8 +86,6 @@ def _refuse_running(base: Path, owner: Owner) -> None:
 
 
 def _plan(options: argparse.Namespace, base: Path, owner: Owner, pgbin: Path) -> Plan:
-    from pgpool.cli.setup import plan_from  # the other direction is imported at the top there
-
     if not reachable(owner, pgbin / "postgres"):
         if not from_wheel(pgbin):
             raise SetupFailed(f"servers will run as user {owner.name}, who cannot run {pgbin / 'postgres'}: set PGBIN")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +120,25 @@ class Plan:
         if libraries := os.environ.get("PGLIB"):
             kept["LD_LIBRARY_PATH"] = libraries
         return {**kept, "LC_ALL": "C", "HOME": str(self.base)}
+
+
+def plan_from(options: argparse.Namespace, environment: Mapping[str, str], **found: object) -> Plan:
+    """The plan of a command line; ``found`` holds what the machine gives: base, pgbin, pgpool, owner, superuser."""
+    port = options.port if options.port is not None else DEMO_PORT if options.demo else FIRST_PORT
+    facts: dict = {
+        "mode": options.mode,
+        "nodes": options.nodes,
+        "port": port,
+        "pg_port": options.pg_port if options.pg_port is not None else port + 2,
+        "socket_dir": environment.get("PGSOCKET_DIR") or "/tmp",
+        "slots": options.slots or environment.get("USE_REPLICATION_SLOT") == "true",
+        "rewind": options.rewind or environment.get("USE_PG_REWIND") == "true",
+        "debug": options.debug,
+        "demo": options.demo,
+    }
+    if environment.get("INITDBARG"):
+        facts["initdb_args"] = tuple(shlex.split(environment["INITDBARG"]))
+    return Plan(**facts, **found)
 
 
 def psql_line(plan: Plan) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pgpool.cli import setup
-from pgpool.cli.setup_plan import Owner, Plan, SetupFailed
+from pgpool.cli.setup_plan import Owner, Plan, SetupFailed, plan_from
 
 FOUND = {
     "base": Path("/srv/try"),
@@ -17,7 +17,7 @@ FOUND = {
 
 
 def plan(*argv: str, **environment: str) -> Plan:
-    return setup.plan_from(setup._parser().parse_args(argv), environment, **FOUND)
+    return plan_from(setup._parser().parse_args(argv), environment, **FOUND)
 
 
 def test_defaults_are_the_incumbents():
@@ -78,7 +78,7 @@ def test_impossible_plans(argv, words):
 def test_directory_names_that_commands_cannot_carry(name):
     options = setup._parser().parse_args([])
     with pytest.raises(SetupFailed, match="cannot carry"):
-        setup.plan_from(options, {}, **{**FOUND, "base": Path("/srv", name)})
+        plan_from(options, {}, **{**FOUND, "base": Path("/srv", name)})
 
 
 @pytest.mark.parametrize("argv", [["-m", "x"], ["-n", "two"], ["--nonsense"], ["word"], ["-p"]])
