@@ -20,7 +20,8 @@ and has ONE writing process:
 
 Readers take a snapshot: ``Record.read`` copies a cell between two looks at its sequence number, which is odd while the
 writer is at work. Words (u32, u64, double) are written in one store: never with struct.pack_into, which zeroes them
-first: a reader in another process could see the zero.
+first: a reader in another process could see the zero. (The order of stores is that of x86-64; a machine which reorders
+them may show a torn row in a report, but never more: keys are compared whole, states are single words.)
 """
 
 from __future__ import annotations
