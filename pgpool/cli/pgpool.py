@@ -94,7 +94,7 @@ class Command:
     stop_signal: int = signals.SIGTERM
 
 
-# -- the command line ---------------------------------------------------------------------------------------------------
+# -- the command line --------------------------------------------------------------------------------
 
 
 def split_options(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -172,7 +172,7 @@ def parse_command(argv: Sequence[str]) -> Command:
 
 
 def sysconfdir() -> str:
-    """Where the files are by default: PGPOOL_SYSCONFDIR (ours), /etc/pgpool2 where it exists, else etc of this Python."""
+    """Directory of the files by default: $PGPOOL_SYSCONFDIR (ours), /etc/pgpool2 where it is, else our own etc."""
     if directory := os.environ.get("PGPOOL_SYSCONFDIR"):
         return directory
     return "/etc/pgpool2" if os.path.isdir("/etc/pgpool2") else os.path.join(sys.prefix, "etc")
@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signals.SIGINT
 
 
-# -- the words ----------------------------------------------------------------------------------------------------------
+# -- the words ---------------------------------------------------------------------------------------
 
 
 def _help(command: Command) -> int:

@@ -98,7 +98,7 @@ class Failover:
         return self._job is not None
 
     def take(self) -> None:
-        """Empty the shared queue: what needs no thought is done at once, the rest waits its turn, doubles are dropped."""
+        """Empty the shared queue: what needs no thought is done at once, the rest waits, doubles are dropped."""
         shared = self._boss.shared
         while (request := shared.queue.pop()) is not None:
             if request.kind is RequestKind.CLOSE_IDLE:

@@ -17,7 +17,7 @@ from ..shared import RequestKind
 from ..system import process
 from ..system.logs import DEBUG1, LOG, WARNING, log
 from .loop import Loop
-from .probe import hang_up, reason_of
+from .probe import hang_up, reason_of, refused_login
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, Settings
@@ -90,7 +90,7 @@ class SrCheck(Loop):
                     level,
                     f"failed to check the replication of node {node.id}",
                     detail=reason_of(err),
-                    hint="check sr_check_user and sr_check_password",
+                    hint="check sr_check_user and sr_check_password" if refused_login(err) else None,
                 )
         self._silent = frozenset(silent)
         self._note(positions)

@@ -116,7 +116,7 @@ def kill(pid: int, signum: int) -> bool:
 
 
 def alive(pid: int) -> bool:
-    """Is there a process with this pid? One that belongs to somebody else counts; a zombie counts too."""
+    """Is there a process with this pid, anybody's? One that has ended and that nobody has waited for does not count."""
     if pid <= 0:
         return False
     try:
@@ -124,8 +124,12 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass  # there is one, of another user
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (OSError, IndexError):
+        return os.path.isdir(f"/proc/{pid}")
 
 
 def run_command(command: str, timeout: float | None = None) -> int:
