@@ -146,9 +146,7 @@ cdef struct CRelay:
     CLink *wanted                    # CATCH_UP: who must be brought up to date
     int gone
     int bad
-    uint64_t last_error              # the five letters of the last SQLSTATE that went to the client, and its link
-    int last_error_link
-    int last_fatal
+    int last_fatal                   # the last error the client got from a backend ended that backend
     char *title
     int title_room
 
@@ -226,10 +224,9 @@ cdef int relay_deliver(CRelay *r, CLink *ln) noexcept nogil:
     return MORE
 
 cdef void relay_error_seen(CRelay *r, CLink *ln, const char *p, Py_ssize_t n, int client) noexcept nogil:
-    """Count an ErrorResponse by severity; remember its SQLSTATE. Fields may be missing; n bytes are at hand."""
+    """Count an ErrorResponse by severity. Fields may be missing; n bytes are at hand."""
     cdef Py_ssize_t i = 5, j
     cdef int severity = 8
-    cdef uint64_t state = 0
     while i < n and p[i]:
         j = i + 1
         while j < n and p[j]:
@@ -238,14 +235,10 @@ cdef void relay_error_seen(CRelay *r, CLink *ln, const char *p, Py_ssize_t n, in
             break
         if p[i] == 86 or p[i] == 83:                       # V, or S of a server before 9.6
             severity = 6 if p[i + 1] == 80 else 7 if p[i + 1] == 70 else 8
-        elif p[i] == 67 and j - i == 6:                    # C
-            memcpy(&state, p + i + 1, 5)
         i = j + 1
     relay_count(r, ln.node, severity)
     if client:
         r.group_failed = 1
-        r.last_error = state
-        r.last_error_link = ln.index
         r.last_fatal = severity != 8
 
 cdef void relay_parameter(CRelay *r, const char *p, Py_ssize_t n) noexcept nogil:

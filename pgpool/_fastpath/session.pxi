@@ -160,8 +160,8 @@ cdef class Relay:
 
     # -- a session begins and ends --
 
-    def begin(self, int fd, bytes pending, uint64_t context, *, bint backslash=False, bint unsafe_encoding=False):
-        """Serve the client on ``fd`` (login over). ``pending``: what was read beyond the start-up."""
+    def begin(self, int fd, uint64_t context):
+        """Serve the client on ``fd`` from now on; ``context`` is mixed into every verdict's key."""
         cdef CRelay *r = &self.c
         r.fd = fd
         r.rx.start = r.rx.end = r.pos = r.rest = r.total = 0
@@ -175,21 +175,17 @@ cdef class Relay:
         r.wrote_pending = r.ddl_pending = r.salted = 0
         r.context = context
         r.salt = context
-        r.backslash = backslash
-        r.unsafe_encoding = unsafe_encoding
+        r.backslash = r.unsafe_encoding = 0
         r.begin_len = 0
         r.ring_len = r.ring_pos = 0
         r.dones = r.done_failed = r.diverged = 0
         r.watching = r.ended = r.group_failed = r.rolled_back = r.notify_execute = 0
         r.wanted = NULL
         set_patience(fd, 20)
-        r.last_error = 0
         r.last_fatal = 0
         r.nlinks = 0
         r.chunk = READ_SIZE // 2
         self.held = []
-        if pending and buf_add(&r.rx, pending, len(pending)) < 0:
-            raise MemoryError
         if r.hot != NULL:
             r.hot.text_len = 0
             relay_rested(r, 73)
@@ -467,9 +463,6 @@ cdef class Relay:
         """The node id of the link that extended messages go to since the last Sync, or -1."""
         return self.c.segment.node if self.c.segment != NULL else -1
 
-    def unnamed_node(self):
-        return self.c.unnamed.node if self.c.unnamed != NULL else -1
-
     def portal_node(self):
         return self.c.portal.node if self.c.portal != NULL else -1
 
@@ -524,10 +517,6 @@ cdef class Relay:
         """Changes when the session may own temporary tables: what was known of names before counts no more."""
         return self.c.context
 
-    @context.setter
-    def context(self, uint64_t value):
-        self.c.context = value
-
     @property
     def own_segment(self):
         """Python answers the extended messages up to the next Sync."""
@@ -542,20 +531,10 @@ cdef class Relay:
         """What a standby is sent to join the open transaction; b'' when only Python can bring it there."""
         return PyBytes_FromStringAndSize(self.c.begin, self.c.begin_len)
 
-    @begin_text.setter
-    def begin_text(self, bytes value):
-        self.c.begin_len = <int> len(value) if len(value) < 256 else 0
-        memcpy(self.c.begin, <const char *> value, <size_t> self.c.begin_len)
-
     @property
     def backslash(self):
         """standard_conforming_strings is off."""
         return bool(self.c.backslash)
-
-    @property
-    def ended(self):
-        """The client has closed its side."""
-        return bool(self.c.eof)
 
     @property
     def primary_busy(self):

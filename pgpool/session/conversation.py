@@ -228,7 +228,7 @@ def start(
     worker: Worker, startup: Startup, peer: Peer, admission: Admission, entry: Entry, channel: Channel
 ) -> Session:
     session = Session(worker, startup, peer, admission, entry, channel.deadline)
-    worker.relay.begin(channel.fd, b"", session.context())
+    worker.relay.begin(channel.fd, session.context())
     return session
 
 
