@@ -24,7 +24,7 @@ def table(cluster):
 
     yield make
     for name in made:
-        cluster.primary.execute(f"SET lock_timeout = '10s'; DROP TABLE IF EXISTS {name} CASCADE")
+        cluster.primary.execute(f"DROP TABLE IF EXISTS {name} CASCADE")
 
 
 @pytest.fixture

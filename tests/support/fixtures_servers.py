@@ -12,7 +12,7 @@ from .servers import DEBIAN, Cluster, FaultProxy, Pgpool, Postgres
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--proxy", choices=("ours", "debian", "direct"), default="ours",
-        help="what the tests talk to: our pgpool, Debian's (tries a test on the oracle), or PostgreSQL (tries the test)",
+        help="what the tests talk to: our pgpool, Debian's (the oracle), or PostgreSQL itself (tries the test)",
     )  # fmt: skip
 
 
@@ -92,6 +92,12 @@ def shared(cluster: Cluster, proxy_kind: str):
 def pgpool(shared):
     """The everyday pgpool of the run: streaming mode, both nodes, default settings."""
     return shared()
+
+
+@pytest.fixture
+def standby_reads(shared):
+    """A pgpool whose every balanced read goes to the standby (weight 0 for the primary)."""
+    return shared(backend_weight0=0)
 
 
 @pytest.fixture

@@ -192,3 +192,12 @@ def wait_until(condition: Callable[[], T], what: str, timeout: float = 30, pause
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout} s for: {what}")
         time.sleep(pause)
+
+
+def psql(
+    server, sql: str = "", *args: str, database: str = "app", user: str = "postgres", **kw
+) -> subprocess.CompletedProcess:
+    """psql -X against anything with host and port; `sql` on stdin; never fails by itself."""
+    argv = [pg_bin() / "psql", "-X", "-h", server.host, "-p", server.port, "-U", user, "-d", database, *args]
+    env = {**os.environ, "PGCONNECT_TIMEOUT": "10", "PGTZ": "UTC", "LC_ALL": "C.UTF-8", **kw.pop("env", {})}
+    return run(argv, input=sql, check=False, env=env, **kw)

@@ -19,7 +19,7 @@ SETTINGS = {
     "full_page_writes": "off",
     "autovacuum": "off",
     "shared_buffers": "32MB",
-    "max_connections": "200",
+    "max_connections": "500",
     "max_prepared_transactions": "20",
     "max_wal_senders": "10",
     "wal_level": "replica",
@@ -156,12 +156,16 @@ class Postgres:
             host=self.host, port=self.port, dbname=database, user=user, connect_timeout=10, **options
         )
 
-    def connect(self, database: str = "app", **options) -> psycopg.Connection:
-        """A direct connection in autocommit mode."""
-        return psycopg.connect(self.dsn(database, **options), autocommit=True)
+    def url(self, database: str = "app", user: str = "postgres", driver: str = "postgresql") -> str:
+        return f"{driver}://{user}@{self.host}:{self.port}/{database}"
+
+    def connect(self, database: str = "app", *, autocommit: bool = True, **options) -> psycopg.Connection:
+        """A direct connection, autocommit unless said otherwise."""
+        return psycopg.connect(self.dsn(database, **options), autocommit=autocommit)
 
     def execute(self, sql: str, database: str = "app") -> list[tuple]:
-        with self.connect(database) as conn:
+        """Run on a new connection; gives up after 30 s (a test that left locks behind must not hang the next)."""
+        with self.connect(database, options="-c statement_timeout=30s -c lock_timeout=10s") as conn:
             cursor = conn.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
