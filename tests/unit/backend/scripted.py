@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from pgpool.auth import exchange
 from pgpool.auth.admission import Admission
 from pgpool.backend import connect
+from pgpool.system.channel import Channel
 from pgpool.wire import messages as m
 from pgpool.wire import startup as s
 
