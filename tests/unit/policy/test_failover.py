@@ -1,0 +1,231 @@
+"""What happens to nodes: every rule of behaviour.md 10.2 and 10.3 as a case."""
+
+import pytest
+
+from pgpool.model import ClusterMode, NodeState, NodeView, Role
+from pgpool.policy.failover import (
+    ALWAYS_PRIMARY,
+    DISALLOW_TO_FAILOVER,
+    Answer,
+    Ask,
+    Cause,
+    Change,
+    Found,
+    Health,
+    Rules,
+    Sessions,
+    choose_primary,
+    decide,
+    may_return,
+    needs_look,
+    primary_without_asking,
+)
+
+UP, DOWN, WAITING, UNUSED = NodeState.UP, NodeState.DOWN, NodeState.WAITING, NodeState.UNUSED
+STREAMING, LOGICAL, RAW = ClusterMode.STREAMING_REPLICATION, ClusterMode.LOGICAL_REPLICATION, ClusterMode.RAW
+
+
+def nodes(*states: NodeState) -> tuple[NodeView, ...]:
+    """Node 0 is the primary."""
+    return tuple(
+        NodeView(i, "h", 5432, 1.0, state, False, Role.STANDBY if i else Role.PRIMARY) for i, state in enumerate(states)
+    )
+
+
+def rules(mode=STREAMING, *, error=True, shutdown=False, **flags: str) -> Rules:
+    return Rules(mode, error, shutdown, {int(name[1:]): frozenset({flag}) for name, flag in flags.items()})
+
+
+def detach(node_id: int, cause: Cause = Cause.HEALTH_CHECK, seen: Health | None = None) -> Ask:
+    return Ask(Change.DETACH, (node_id,), cause, {} if seen is None else {node_id: seen})
+
+
+def test_a_standby_goes_and_only_its_users_end():
+    plan = decide(detach(1), nodes(UP, UP), 0, rules())
+    assert plan.states == ((1, DOWN),)
+    assert plan.sessions is Sessions.END_USERS
+    assert not plan.search_primary
+    assert plan.save
+
+
+def test_the_primary_goes_all_sessions_end_and_a_new_one_is_looked_for():
+    plan = decide(detach(0), nodes(UP, UP), 0, rules())
+    assert plan.states == ((0, DOWN),)
+    assert plan.sessions is Sessions.END_ALL
+    assert plan.search_primary
+
+
+def test_a_health_check_that_timed_out_ends_all_sessions():
+    assert decide(detach(1, Cause.HEALTH_TIMEOUT), nodes(UP, UP), 0, rules()).sessions is Sessions.END_ALL
+
+
+def test_the_last_node_goes_all_sessions_end():
+    assert decide(detach(1), nodes(DOWN, UP), -1, rules()).sessions is Sessions.END_ALL
+
+
+@pytest.mark.parametrize("mode", [LOGICAL, RAW])
+def test_other_modes_restart_all_and_look_for_nobody(mode):
+    plan = decide(detach(1), nodes(UP, UP), 0, rules(mode))
+    assert plan.sessions is Sessions.END_ALL
+    assert not plan.search_primary
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_disallow_to_failover_holds_against_every_cause(cause):
+    everything = rules(error=True, shutdown=True, n1=DISALLOW_TO_FAILOVER)
+    plan = decide(detach(1, cause, Health.SILENT), nodes(UP, UP), 0, everything)
+    assert plan.empty
+    assert plan.refused == ((1, "its backend_flag is DISALLOW_TO_FAILOVER"),)
+
+
+@pytest.mark.parametrize("state", [DOWN, UNUSED])
+def test_what_is_down_is_not_detached_again(state):
+    plan = decide(detach(1), nodes(UP, state), 0, rules())
+    assert plan.empty
+    assert "already" in plan.refused[0][1]
+
+
+def test_a_session_alone_never_detaches_a_node():
+    assert needs_look(Cause.SESSION_ERROR)
+    assert needs_look(Cause.SHUTDOWN)
+    assert not needs_look(Cause.HEALTH_CHECK)
+    for seen in (None, Health.ANSWERS, Health.REFUSES):
+        assert decide(detach(1, Cause.SESSION_ERROR, seen), nodes(UP, UP), 0, rules()).empty
+    assert not decide(detach(1, Cause.SESSION_ERROR, Health.SILENT), nodes(UP, UP), 0, rules()).empty
+
+
+def test_failover_on_backend_error_off():
+    plan = decide(detach(1, Cause.SESSION_ERROR, Health.SILENT), nodes(UP, UP), 0, rules(error=False))
+    assert plan.refused == ((1, "failover_on_backend_error is off"),)
+
+
+@pytest.mark.parametrize(
+    ("mode", "on", "seen", "goes"),
+    [
+        (STREAMING, False, Health.SILENT, False),
+        (STREAMING, True, Health.SILENT, True),
+        (STREAMING, True, Health.REFUSES, True),
+        (STREAMING, True, Health.ANSWERS, False),  # pg_terminate_backend sends the same message
+        (ClusterMode.NATIVE_REPLICATION, False, Health.SILENT, True),
+    ],
+)
+def test_failover_on_backend_shutdown(mode, on, seen, goes):
+    plan = decide(detach(1, Cause.SHUTDOWN, seen), nodes(UP, UP), 0, rules(mode, shutdown=on))
+    assert bool(plan.states) is goes
+
+
+def test_quarantine_is_not_stored():
+    plan = decide(Ask(Change.QUARANTINE, (1,), Cause.HEALTH_CHECK), nodes(UP, UP), 0, rules())
+    assert plan.quarantine
+    assert not plan.save
+
+
+def test_several_nodes_at_once_each_judged():
+    ask = Ask(Change.DETACH, (2, 1, 2, 9), Cause.OPERATOR)
+    plan = decide(ask, nodes(UP, DOWN, UP), 0, rules())
+    assert plan.states == ((2, DOWN),)
+    assert dict(plan.refused) == {1: "the node is down already", 9: "there is no such node"}
+
+
+def test_attach_a_standby():
+    plan = decide(Ask(Change.ATTACH, (1,), Cause.OPERATOR), nodes(UP, DOWN), 0, rules())
+    assert plan.states == ((1, WAITING),)
+    assert plan.sessions is Sessions.RESTART_LATER
+    assert not plan.search_primary
+    assert plan.save
+
+
+def test_attach_when_all_were_down():
+    plan = decide(Ask(Change.ATTACH, (1,), Cause.OPERATOR), nodes(DOWN, DOWN), -1, rules())
+    assert plan.sessions is Sessions.END_ALL
+    assert plan.search_primary
+
+
+def test_attach_what_is_attached():
+    plan = decide(Ask(Change.ATTACH, (1,), Cause.OPERATOR), nodes(UP, UP), 0, rules())
+    assert plan.empty
+    assert plan.refused
+
+
+def test_promote_changes_only_our_view():
+    plan = decide(Ask(Change.PROMOTE, (1,), Cause.OPERATOR), nodes(UP, UP), 0, rules())
+    assert plan.primary == 1
+    assert plan.states == ()
+    assert plan.sessions is Sessions.END_ALL
+
+
+@pytest.mark.parametrize(
+    ("node_id", "states", "mode"),
+    [(0, (UP, UP), STREAMING), (1, (UP, DOWN), STREAMING), (1, (UP, UP), LOGICAL), (7, (UP, UP), STREAMING)],
+)
+def test_promote_refused(node_id, states, mode):
+    plan = decide(Ask(Change.PROMOTE, (node_id,), Cause.OPERATOR), nodes(*states), 0, rules(mode))
+    assert plan.empty
+    assert plan.refused
+
+
+def test_a_waiting_node_is_up_once_a_session_connected():
+    ask = Ask(Change.CONNECTED, (0, 1), Cause.OPERATOR)
+    plan = decide(ask, nodes(WAITING, UP), 0, rules())
+    assert plan.states == ((0, UP),)
+    assert plan.save
+    assert plan.sessions is Sessions.GO_ON
+
+
+def test_a_late_connected_message_does_not_bring_a_node_back():
+    assert decide(Ask(Change.CONNECTED, (0,), Cause.OPERATOR), nodes(DOWN, UP), 1, rules()).empty
+
+
+@pytest.mark.parametrize(
+    ("answers", "current", "found"),
+    [
+        ([False, True], -1, Found(0)),
+        ([True, False], 0, Found(1)),
+        ([True, True], 0, Found(-1)),
+        ([None, None], 0, Found(-1)),
+        ([False, False], -1, Found(1, (0,))),  # the last one found
+        ([False, False], 0, Found(0, (1,))),  # but the present one stays
+        ([], 0, Found(-1)),
+    ],
+)
+def test_who_is_the_primary(answers, current, found):
+    said = tuple(Answer(i, answer) for i, answer in enumerate(answers))
+    assert choose_primary(said, current, rules()) == found
+
+
+def test_always_primary_is_believed_without_asking():
+    said = (Answer(0, False), Answer(1, None))
+    assert choose_primary(said, 0, rules(n1=ALWAYS_PRIMARY)) == Found(1)
+
+
+@pytest.mark.parametrize(
+    ("states", "flags", "primary"),
+    [
+        ((UP, UP), {}, 0),
+        ((DOWN, WAITING), {}, 1),
+        ((DOWN, DOWN), {}, -1),
+        ((UP, UP), {"n1": ALWAYS_PRIMARY}, 1),
+        ((UP, DOWN), {"n1": ALWAYS_PRIMARY}, 0),
+    ],
+)
+def test_primary_when_nobody_can_be_asked(states, flags, primary):
+    assert primary_without_asking(nodes(*states), rules(**flags)) == primary
+
+
+def test_a_quarantined_node_is_no_primary():
+    quarantined = (NodeView(0, "h", 1, 1.0, DOWN, True, Role.PRIMARY),)
+    assert primary_without_asking(quarantined, rules()) == -1
+
+
+@pytest.mark.parametrize(
+    ("in_recovery", "primary", "mode", "may"),
+    [
+        (True, 0, STREAMING, True),
+        (False, 0, STREAMING, False),  # a second primary stays out
+        (False, -1, STREAMING, True),
+        (None, 0, STREAMING, True),
+        (False, 0, LOGICAL, True),
+    ],
+)
+def test_return_of_a_node_that_was_unreachable_at_start(in_recovery, primary, mode, may):
+    assert may_return(in_recovery, primary, mode) is may
