@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..shared import Shared
     from .options import Options
 
-from .._fastpath import Relay
+from .._fastpath import Relay, write_title
 
 _HANDLED = (
     signals.SIGTERM, signals.SIGINT, signals.SIGQUIT, signals.SIGHUP, signals.SIGUSR1, signals.SIGUSR2,
@@ -33,6 +33,8 @@ _NOW = {signals.SIGINT, signals.SIGQUIT}
 TITLE = "pgpool: "
 LAST_WORD = 24
 """Bytes at the end of the title for what the session does: written by the relay in place."""
+TITLE_BYTES = 256
+"""As much of the title is used."""
 
 
 def child_main(
@@ -68,11 +70,11 @@ class Child:
         )
         self.read_rules()
         self.acceptor = Acceptor(listeners, self.signals.wakeup_fd)
+        process.set_title(TITLE + "wait for connection request")
         self.title_area = process.title_area()
         self.busy = False
         self.served = 0
         self.idle_from = time.monotonic()
-        self.title("wait for connection request")
 
     def live(self) -> int:
         try:
@@ -152,14 +154,15 @@ class Child:
                 log.warning(f"pool_hba.conf was not read: {error}")
 
     def title(self, text: str) -> None:
-        """Set the process title. During a session its last word is left to the relay."""
-        head, blank, word = text.rpartition(" ")
-        if word != "idle" or self.title_area is None:
-            self.worker.relay.set_title(0, 0)
+        """Set the process title. During a session (text ends in ``idle``) its last word is left to the relay."""
+        relay = self.worker.relay
+        relay.set_title(0, 0)
+        if self.title_area is None:
             process.set_title(TITLE + text)
             return
         address, size = self.title_area
-        prefix = (TITLE + head + blank).encode("utf-8", "replace")[: size - LAST_WORD - 1]
-        process.set_title(TITLE + head + blank + " " * LAST_WORD)
-        self.worker.relay.set_title(address + len(prefix), min(LAST_WORD, size - len(prefix) - 1))
-
+        size = min(size, TITLE_BYTES)
+        raw = (TITLE + text).encode("utf-8", "replace")[: size - LAST_WORD]
+        write_title(address, size, raw)
+        if text.endswith(" idle"):
+            relay.set_title(address + len(raw) - len("idle"), LAST_WORD)

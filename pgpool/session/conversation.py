@@ -116,7 +116,6 @@ def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer) -> 
             hint="repair the backend nodes and restart pgpool",
             sqlstate="08S01",
         )
-    worker.title(f"{startup.user} {startup.database} {peer.host}({peer.port}) authentication")
     admission = gate.admit(channel, startup, worker.settings, worker.hba, worker.passwords, peer)
     session, greeting = begin(worker, channel, startup, peer, admission, primary_id)
     clean = False

@@ -100,6 +100,7 @@ def _listen_one(family: int, address: tuple, backlog: int, label: str) -> Listen
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        tune(sock)  # accepted sockets inherit these options (tcp(7))
         sock.bind(address)
         sock.listen(min(backlog, BACKLOG_MAX))
         sock.setblocking(False)
@@ -208,7 +209,7 @@ class Acceptor:
 def accept(listener: Listener) -> tuple[int, Peer] | None:
     """Take one client from the queue, as (fd, peer); None when there is none (any more). Never waits."""
     try:
-        sock, address = listener._sock.accept()
+        fd, address = listener._sock._accept()  # accept() without making a socket object of it
     except OSError as err:
         if err.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR, errno.EPROTO):
             return None
@@ -216,10 +217,8 @@ def accept(listener: Listener) -> tuple[int, Peer] | None:
     if listener.is_unix:
         peer = LOCAL_PEER
     else:
-        tune(sock)
         peer = Peer(_plain(address[0]), address[1])
-    sock.setblocking(True)
-    return sock.detach(), peer
+    return fd, peer
 
 
 def connect(host: str, port: int, timeout_ms: int = 0, wakeup_fd: int = -1) -> int:
