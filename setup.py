@@ -61,5 +61,5 @@ setup(
     ext_modules=[fastpath()],
     cmdclass={"build_ext": BuildExt},
     # Where an operator looks for samples: PREFIX/share/pgpool.
-    data_files=[("share/pgpool", sorted(glob("etc/*.sample")))],
+    data_files=[("share/pgpool", sorted(glob("etc/*.sample*")))],
 )
