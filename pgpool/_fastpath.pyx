@@ -8,8 +8,10 @@ verdicts    the shared table fingerprint -> route
 statements  a session's named statements, as far as the hot path needs them
 link        one backend connection: what was asked, what is still to be answered
 relay       one session: what a backend answered, to the client
-scan        what the client sent: settle each message, send it on
-session     waiting, and the Relay class that Python drives
+send        to backends, and waiting for one to answer
+scan        what the client sent: settle each message
+wait        for the client, a backend, a signal
+session     the Relay class that Python drives
 
 Functions here check every length before they trust it, return reason codes and never raise for normal events.
 """
@@ -20,5 +22,7 @@ include "_fastpath/verdicts.pxi"
 include "_fastpath/statements.pxi"
 include "_fastpath/link.pxi"
 include "_fastpath/relay.pxi"
+include "_fastpath/send.pxi"
 include "_fastpath/scan.pxi"
+include "_fastpath/wait.pxi"
 include "_fastpath/session.pxi"

@@ -40,6 +40,7 @@ _TOKENS = re.compile(
     rb"|(?P<other>.)",
     re.DOTALL,
 )
+OPERATOR = b"~!@#^&|`?+-*/%<>="
 BLIND = {b"select", b"insert", b"update", b"delete", b"values", b"table", b"merge", b"with"}
 
 
@@ -88,10 +89,15 @@ def shape(sql: bytes):
         else:
             if text not in b"(;":
                 first = False
-            if text in b"~!@#^&|`?+-*/%<>=" and spaced and tokens and tokens[-1][0] == "other" and tokens[-1][1] in b"~!@#^&|`?+-*/%<>=":
+            if text in OPERATOR and spaced and tokens and tokens[-1][0] == "other" and tokens[-1][1] in OPERATOR:
                 tokens.append(("gap",))
             tokens.append(("other", text))
         spaced = False
+    return ("shape", joined(tokens))
+
+
+def joined(tokens):
+    """Semicolons count only between two statements."""
     out: list = []
     semicolon = False
     for token in tokens:
@@ -102,4 +108,4 @@ def shape(sql: bytes):
             out.append(("next",))
             semicolon = False
         out.append(token)
-    return ("shape", tuple(out))
+    return tuple(out)
