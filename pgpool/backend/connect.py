@@ -27,7 +27,7 @@ from ..errors import (
     StatementError,
 )
 from ..system import sockets
-from ..system.channel import Channel, ChannelError
+from ..system.channel import Channel, ChannelError, ChannelTimeout
 from ..wire import messages
 from ..wire.startup import Startup, cancel_packet
 
@@ -40,6 +40,8 @@ MAX_STATUS = 256 * 1024
 """Most ParameterStatus and NoticeResponse bytes kept from one login."""
 MAX_ROUNDS = 10
 """Most authentication requests of one login."""
+DEFAULT_PATIENCE = 10.0
+"""Seconds a backend may take to log somebody in where connect_timeout is 0."""
 CANCEL_WAIT = 2.0
 """Seconds to wait until a backend has taken a CancelRequest."""
 
@@ -128,21 +130,27 @@ def login(
 
     With ``client`` the session is just beginning: the client is asked to prove itself where ``admission`` needs it, and
     ``admission`` learns what was proved. Without (a further node of a running session, our own sessions) only what
-    ``admission`` holds is used. ``deadline``: time.monotonic() seconds, 0 none.
+    ``admission`` holds is used. ``deadline``: time.monotonic() seconds; 0: as long again as connecting may take.
     """
-    channel = open_channel(node_id, backend, settings, deadline, wakeup_fd, on_wake)
+    channel = open_channel(node_id, backend, settings, 0.0, wakeup_fd, on_wake)
+    patience = settings.connect_timeout / 1000 or DEFAULT_PATIENCE
+    fair = time.monotonic() + patience
+    channel.deadline = deadline or fair
     attempt = _Attempt(node_id, channel, startup, admission, client)
     try:
-        return attempt.run()
+        link = attempt.run()
     except ChannelError as error:
         channel.close()
-        if attempt.asked:
-            # a client that answers too late is hung up on by the backend: that must not look like a dead node
-            raise SessionFatal("the backend closed the connection during authentication", sqlstate="08006") from None
+        hurried = isinstance(error, ChannelTimeout) and time.monotonic() < fair
+        if client is not None and (attempt.asked or hurried):
+            # the time was the client's: if he wastes it, that must not look like a dead node
+            raise SessionFatal("canceling authentication due to timeout", sqlstate="57014") from None
         raise _failed(node_id, error.message) from None
     except BaseException:
         channel.close()
         raise
+    channel.deadline = deadline
+    return link
 
 
 def _failed(node_id: int, reason: str) -> BackendFailed:

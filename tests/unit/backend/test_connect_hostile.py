@@ -147,3 +147,11 @@ def test_a_server_with_a_wrong_proof(backend) -> None:
 
     with pytest.raises(AuthenticationFailed):
         login(backend(script), Admission.own("bob", b"secret"))
+
+
+def test_a_frozen_backend_is_given_up_without_a_deadline_too(backend) -> None:
+    server = backend(lambda b: b.at_end())
+    began = time.monotonic()
+    with pytest.raises(BackendFailed):
+        connect.login(0, server.conf, start(), Admission.own("bob"), None, SimpleNamespace(connect_timeout=300))
+    assert time.monotonic() - began < 3

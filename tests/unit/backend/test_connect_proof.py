@@ -162,3 +162,10 @@ def test_a_backend_that_lost_patience_with_the_client_is_not_dead(backend, clien
         login(server, Admission("bob"), client[0])
     server_gone.join()
     assert not isinstance(caught.value, BackendFailed)
+
+
+def test_a_client_that_wasted_his_time_does_not_make_the_node_look_dead(backend, client) -> None:
+    """He sends his startup packet just before authentication_timeout: nobody can log in within the rest."""
+    with pytest.raises(SessionFatal) as caught:
+        login(backend(lambda b: b.at_end()), Admission("bob"), client[0], seconds=0.1)
+    assert not isinstance(caught.value, BackendFailed) and caught.value.sqlstate == "57014"
