@@ -118,5 +118,6 @@ def split_list(text: str, separator: str) -> tuple[str, ...]:
 
 
 def join_list(items: tuple[str, ...], separator: str) -> str:
-    """The inverse of split_list."""
-    return separator.join(item.replace(separator, "\\" + separator) for item in items)
+    """The inverse of split_list. A blank keeps a backslash at the end of an item from taking in the separator."""
+    texts = (item.replace(separator, "\\" + separator) for item in items)
+    return separator.join(text + " " if (len(text) - len(text.rstrip("\\"))) % 2 else text for text in texts)

@@ -14,7 +14,7 @@ from .oldnames import Message, Translation
 from .params import BY_NAME, PARAMS, RENAMED, split_index
 from .reader import Entry, Reading, read_file, read_text
 from .snapshot import Key, Settings
-from .values import BadValue, Value, human, parse
+from .values import BadValue, Value, file_text, human, parse
 
 NODE_ID_FILE = "pgpool_node_id"
 MAX_NODE_ID = 128
@@ -65,10 +65,14 @@ def _build(reading: Reading, path: str, base: Settings | None, down: frozenset[i
         build.keep(base, down)
     settings = build.settings()
     build.check(settings)
+    order = {file: number for number, file in enumerate(reading.files)}
+
+    def place(item: Fault | Message) -> tuple[int, int]:
+        return order.get(item.file, len(order)), item.line
+
     if build.faults:
-        order = {file: number for number, file in enumerate(reading.files)}
-        raise ConfigFaults(sorted(build.faults, key=lambda fault: (order.get(fault.file, len(order)), fault.line)))
-    return Loaded(settings, build.messages)
+        raise ConfigFaults(sorted(build.faults, key=place))
+    return Loaded(settings, sorted(build.messages, key=place))
 
 
 class _Build:
@@ -87,6 +91,8 @@ class _Build:
         self.messages: list[Message] = translation.messages
         for entry in translation.entries():
             self._assign(entry)
+        if translation.old_file:
+            self._name_changed_defaults()
 
     def _assign(self, entry: Entry) -> None:
         """Put one entry into ``values``; the last one of a key counts."""
@@ -107,6 +113,14 @@ class _Build:
         except BadValue as error:
             self.bad.add(name)
             self.faults.append(Fault(entry.file, entry.line, str(error)))
+
+    def _name_changed_defaults(self) -> None:
+        """An old file that leaves a parameter out may rely on a default that is another one today."""
+        for param in PARAMS:
+            if param.was and (param.name, None) not in self.values and param.name not in self.bad:
+                text = f'parameter "{param.name}" is not set; its default was {param.was}, now it is ' \
+                       f"{file_text(param, param.default)}"
+                self.messages.append(Message("INFO", text, self.path))
 
     def settings(self) -> Settings:
         node_id = self.node_id
@@ -154,18 +168,18 @@ class _Build:
             return True
         if name not in _FIXED or index is None or index >= len(base.backends) or not base.backends[index].used:
             return False
-        return index not in down or ("backend_port", index) not in self.values
+        return index not in down or not self.values.get(("backend_port", index))
 
 
 def _suggest(key: str) -> str:
     """A name that the writer may have meant, as a question; '' if there is none."""
     stem = key.rstrip("0123456789")
     names = {**{name.lower(): name for name in RENAMED}, **{param.name.lower(): param.name for param in PARAMS}}
-    for word in (key.lower(), stem.lower()):
-        close = difflib.get_close_matches(word[:80], names, 1, 0.8)
-        if close:
-            index = key[len(stem):] if word == stem.lower() else ""
-            return f'did you mean "{names[close[0]]}{index}"?'
+    close = difflib.get_close_matches(stem.lower()[:80], names, 1, 0.8)
+    if close:
+        name = names[close[0]]
+        index = key[len(stem):] if name in BY_NAME and BY_NAME[name].indexed else ""
+        return f'did you mean "{name}{index}"?'
     return ""
 
 

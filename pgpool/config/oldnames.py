@@ -56,6 +56,11 @@ class Translation:
         self._complete_watchdog(entries)
 
     @property
+    def old_file(self) -> bool:
+        """The file chooses its mode in the way of 4.1 and older, so it relies on the defaults of that time."""
+        return bool(self._modes) and "backend_clustering_mode" not in self._given
+
+    @property
     def old_watchdog(self) -> bool:
         """The file describes its watchdog in the way of 4.1 and older."""
         return self._old_watchdog is not None
@@ -147,11 +152,11 @@ class Translation:
 
     def _node(self, entry: Entry, old: OldName, index: int | None) -> None:
         """wd_hostname & co. -> our own node's value; other_pgpool_hostnameN & co. -> the N-th node that is not ours."""
-        self._old_watchdog = self._old_watchdog or entry
         own = self.own_id
         node = own if old.kind == LOCAL else index if index < own else index + 1
         why = f"this pgpool is node {own} by the file pgpool_node_id" if self.own_id_known else _LOCAL_CONVENTION
-        self._rename(entry, f"{old.target}{node}", why)
+        self._rename(entry, f"{old.target}{node}", why if self._old_watchdog is None else "")
+        self._old_watchdog = self._old_watchdog or entry
 
     def _complete_watchdog(self, entries: list[Entry]) -> None:
         """What an old file left out: our own client port, and the old defaults of the watchdog's ports."""

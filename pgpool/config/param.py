@@ -41,7 +41,7 @@ class Param:
     us ms s min h d / B kB MB GB TB). ``choices`` maps enum names to the codes SHOW pool_status prints; ``aliases`` maps
     spellings of older versions to a choice. ``form`` brings a string into its one spelling or raises ValueError.
     ``octal``: written in octal in the 'file' only, or by SHOW too ('show'). ``since``: the Pgpool-II version that
-    brought it, or 'ours'.
+    brought it, or 'ours'. ``was``: another default that older versions had, and until when (``off before 4.3``).
     """
 
     name: str
@@ -57,6 +57,7 @@ class Param:
     aliases: Mapping[str, str] = field(default_factory=dict)
     indexing: str | None = None
     max_index: int = MAX_INDEX
+    was: str = ""
     old_names: tuple[str, ...] = ()
     hidden: bool = False
     secret: bool = False

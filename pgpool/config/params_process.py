@@ -47,7 +47,7 @@ ROWS = (
           "stderr, syslog, or both separated by a comma.", form=log_destinations, since="3.1"),
     Param("log_line_prefix", STRING, "%m: %a pid %p: ", RELOAD, LOGGING,
           "Begins each log line: %a application, %p pid, %P process, %t time, %m time with milliseconds, %d database,"
-          " %u user, %l line number.", since="3.4"),
+          " %u user, %l line number.", since="3.4", was="'%t: pid %p: ' before 4.3"),
     Param("log_min_messages", ENUM, "warning", SESSION, LOGGING,
           "Least severe level that goes to the log.", choices=LEVELS, aliases=LEVEL_ALIASES, since="3.4"),
     Param("client_min_messages", ENUM, "notice", SESSION, LOGGING,
@@ -74,7 +74,7 @@ ROWS = (
           choices={"none": 1, "terse": 2, "verbose": 3}, since="4.6"),
     Param("log_standby_delay", ENUM, "if_over_threshold", RELOAD, LOGGING,
           "When to log how far standbys are behind: always, only beyond the threshold, never.",
-          choices={"always": 1, "if_over_threshold": 2, "none": 3}),
+          choices={"always": 1, "if_over_threshold": 2, "none": 3}, was="none before 4.3"),
     Param("syslog_facility", ENUM, "LOCAL0", RELOAD, SYSLOG,
           "Facility given to syslog.", choices={f"LOCAL{n}": (16 + n) << 3 for n in range(8)}, since="3.1"),
     Param("syslog_ident", STRING, "pgpool", RELOAD, SYSLOG, "Program name given to syslog.", since="3.1"),

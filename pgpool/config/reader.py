@@ -19,7 +19,8 @@ MAX_FILE_SIZE = 16 * 1024 * 1024
 
 _KEY = re.compile(r"[ \t\r\f\v]*([A-Za-z_][A-Za-z0-9_]*)[ \t\r\f\v]*(=?)[ \t\r\f\v]*")
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.|'')*)'", re.DOTALL)
-_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)[ \t]*[A-Za-z]*(?=[\s#]|$)")
+_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
+                     r"(?:[ \t]*[A-Za-z]+)?(?=[\s#]|$)")
 _BARE = re.compile(r"[A-Za-z0-9_./:+\-][A-Za-z0-9_./:\-]*(?=[\s#]|$)|\*(?=[\s#]|$)")
 _REST = re.compile(r"[ \t\r\f\v]*(?:#.*)?", re.DOTALL)
 
@@ -130,7 +131,7 @@ def parse_line(line: str) -> tuple[str, str] | None:
     if _REST.fullmatch(line):
         return None
     match = _KEY.match(line)
-    if match is None or (match.end() < len(line) and not match[2] and match.end() == match.end(1)):
+    if match is None or (match.end() == match.end(1) and line[match.end():][:1] not in ("", "'", "#")):
         raise ValueError(f'syntax error near "{_near(line.strip())}"')
     key = match[1]
     rest = line[match.end():]

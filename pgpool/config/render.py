@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from . import param as p
 from .params import PARAMS, REMOVED, split_index
@@ -183,6 +183,8 @@ def _doc_block(param: p.Param) -> str:
     facts.append({p.INIT: "restart", p.RELOAD: "reload", p.SESSION: "session"}[param.context])
     if param.since:
         facts.append("not in Pgpool-II" if param.since == "ours" else f"since {param.since}")
+    if param.was:
+        facts.append(f"default {param.was}")
     if param.old_names:
         facts.append("once " + ", ".join(f"`{name}`" for name in param.old_names))
     if param.secret:
@@ -201,15 +203,11 @@ def _markdown(text: str) -> str:
 def _doc_old() -> str:
     """The table of names that only older versions knew."""
     rows = [f"| `{old}` | `{param.name}` |" for param in PARAMS for old in param.old_names]
-    rows += [f"| `{old.name}{'N' if old.indexed else ''}` | {_successor(old)} |" for old in _once(REMOVED.values())]
+    rows += [f"| `{old.name}{'N' if old.indexed else ''}` | {_successor(old)} |" for old in REMOVED.values()]
     return "\n".join([
         "## Names of older versions\n",
         "They take effect, and a warning names what to write today. When both names are set, today's wins.\n",
         "| old | today |", "|---|---|", *rows]) + "\n"
-
-
-def _once(rows: Iterable[OldName]) -> list[OldName]:
-    return sorted(rows, key=lambda old: old.name)
 
 
 def _successor(old: OldName) -> str:

@@ -138,7 +138,8 @@ def _parse_double(param: p.Param, name: str, text: str) -> float:
 
 
 def _check_range(param: p.Param, name: str, value: int | float) -> None:
-    if param.max is not None and not param.min <= value <= param.max:
+    """The default is allowed everywhere: 0 stands for "not set" where ports begin at 1024."""
+    if param.max is not None and not param.min <= value <= param.max and value != param.default:
         spell = "{:f}".format if param.type == p.DOUBLE else str
         raise BadValue(f'{spell(value)} is outside the valid range for parameter "{name}" '
                        f"({spell(param.min)} .. {spell(param.max)})")
