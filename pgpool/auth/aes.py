@@ -55,7 +55,8 @@ def decrypt(text: str, key: bytes) -> bytes:
     decryptor = _cipher(key).decryptor()
     padded = decryptor.update(data) + decryptor.finalize()
     pad = padded[-1]
-    if not 1 <= pad <= BLOCK or padded[-pad:] != bytes([pad]) * pad:
+    # a wrong key often shows in the padding, and sometimes only in a byte that no password can have
+    if not 1 <= pad <= BLOCK or padded[-pad:] != bytes([pad]) * pad or b"\0" in padded[:-pad]:
         raise CannotDecrypt("made with another key")
     return padded[:-pad]
 

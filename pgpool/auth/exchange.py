@@ -26,6 +26,8 @@ MAX_NONCE = 1024
 MAX_SALT = 1024
 MAX_MESSAGE = 8192
 """Longest SASL message looked at, in bytes."""
+MAX_PREPARED = 1024
+"""Longest password in bytes that SASLprep is spent on (it takes microseconds per character)."""
 DEFAULT_ITERATIONS = 4096
 KEY = 32
 
@@ -112,8 +114,8 @@ def render_verifier(verifier: Verifier) -> str:
 
 
 def prepared(password: bytes) -> bytes:
-    """SASLprep as PostgreSQL applies it: what cannot be prepared is used as it is."""
-    if password.isascii():
+    """SASLprep as PostgreSQL applies it: what cannot be prepared is used as it is; so is what is absurdly long."""
+    if password.isascii() or len(password) > MAX_PREPARED:
         return password
     try:
         return saslprep(password.decode("utf-8")).encode("utf-8") or password

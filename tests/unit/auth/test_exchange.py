@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -166,6 +167,12 @@ def test_md5() -> None:
     secret = x.md5_secret(b"secret", b"bob")
     assert secret == b"md521f3163f8f86fa10bdefbfbd502a8f06"
     assert x.md5_answer(secret, b"\1\2\3\4") == b"md5f21dfe33ff3a9e03dbc3e008251fe5cc"
+
+
+def test_a_huge_password_costs_no_preparation() -> None:
+    began = time.perf_counter()
+    assert not x.matches("é".encode() * 30000, VERIFIER)
+    assert time.perf_counter() - began < 0.2
 
 
 def test_secrets_are_not_shown() -> None:

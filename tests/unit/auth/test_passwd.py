@@ -44,7 +44,16 @@ def test_pg_enc_alive(password: str) -> None:
     assert out.split("pool_passwd string: ")[1].strip() == aes.encrypt(password.encode(), b"k 1")
 
 
-@given(password=st.binary(max_size=100), key=st.binary(min_size=1, max_size=60))
+passwords = st.binary(max_size=100).map(lambda b: b.replace(b"\0", b"x"))
+
+
+@given(password=passwords, other=st.binary(max_size=8))
+def test_aes_with_any_other_key_gives_no_password_with_a_nul(password: bytes, other: bytes) -> None:
+    with contextlib.suppress(aes.CannotDecrypt):
+        assert b"\0" not in aes.decrypt(aes.encrypt(password, KEY), other)
+
+
+@given(password=passwords, key=st.binary(min_size=1, max_size=60))
 def test_aes_round_trip(password: bytes, key: bytes) -> None:
     assert aes.decrypt(aes.encrypt(password, key), key) == password
 
