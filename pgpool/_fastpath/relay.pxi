@@ -163,6 +163,13 @@ cdef void relay_title(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
     for i in range(r.title_room):
         r.title[i] = text[i] if i < n else 0
 
+def write_title(size_t address, int size, bytes text):
+    """Write a process title in place, without a system call: ``size`` bytes at ``address`` (system/process.title_area)."""
+    cdef int n = <int> len(text) if len(text) < size else size - 1
+    cdef char *at = <char *> address
+    memcpy(at, <const char *> text, <size_t> n)
+    memset(at + n, 0, <size_t> (size - n))
+
 cdef void relay_begun(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
     """A request starts: what SHOW pool_pools and ps tell about this child."""
     cdef Py_ssize_t i = 0

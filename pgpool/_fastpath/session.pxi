@@ -1,12 +1,5 @@
 # ---- the face that Python sees ---------------------------------------------------------------------------------------
 
-def write_title(size_t address, int size, bytes text):
-    """Write a process title in place, without a system call: ``size`` bytes at ``address`` (system/process.title_area)."""
-    cdef int n = <int> len(text) if len(text) < size else size - 1
-    cdef char *at = <char *> address
-    memcpy(at, <const char *> text, <size_t> n)
-    memset(at + n, 0, <size_t> (size - n))
-
 cdef class Relay:
     """The bytes of one client session after another. Made once per child; ``begin`` and ``end`` frame a session.
 
