@@ -30,7 +30,6 @@ from pgpool.model import (
 from pgpool.sql import keywords
 from pgpool.sql.names import PatternList
 
-
 _NONE = PatternList("", ())
 
 

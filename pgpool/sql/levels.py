@@ -107,7 +107,7 @@ class Cursor:
         return token.value if token and token.kind in (Tok.WORD, Tok.PUNCT) else ""
 
     def is_label(self, at: int) -> bool:
-        """Is the word at index ``at`` a mere name, because AS or a dot stands before it? No keyword means anything there."""
+        """Is the word at ``at`` a mere name, because AS or a dot stands before it? No keyword has a meaning there."""
         if at <= self.first:
             return False
         before = self.tokens[at - 1]
@@ -194,7 +194,16 @@ class Cursor:
             self.push(In.EXPR, grouping=grouping)
 
     def may_begin_dml(self, at: int) -> bool:
+        """Can INSERT, UPDATE, DELETE or MERGE at ``at`` be the verb, seen from the word behind it? Else it is a name."""
         token = self.tokens[at + 1] if at + 1 < self.end else None
         if token is None or token.kind not in NAME_TOKENS:
             return False
-        return token.kind is Tok.QUOTED or token.value not in kw.RESERVED or token.value in ("into", "from", "only")
+        verb = self.tokens[at].value
+        if verb != "update":
+            return token[:2] == (Tok.WORD, "from" if verb == "delete" else "into")
+        return token.kind is Tok.QUOTED or token.value == "only" or token.value not in _NEVER_A_TABLE
+
+
+_NEVER_A_TABLE = (
+    kw.RESERVED | kw.JOIN_WORDS | {"is", "isnull", "notnull", "like", "ilike", "similar", "join", "overlaps"}
+)

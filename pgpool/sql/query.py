@@ -109,7 +109,8 @@ class Scanner(Expressions):
 
     def cte_as(self, level: Level, token: Token) -> None:
         if token.kind is Tok.PUNCT and token.value == "(":
-            if self.word_at(-1) in ("as", "materialized") and self.tokens[self.i - 1].kind is Tok.WORD:
+            before = self.word_at(-1)
+            if before == "as" or (before == "materialized" and self.word_at(-2) in ("as", "not")):
                 level.state = In.CTE_AFTER
                 self.push(In.START)
             else:
@@ -222,7 +223,10 @@ class Scanner(Expressions):
         elif token.kind is not Tok.WORD:
             raise Hard(word)
         elif word == "tablesample":
-            self.table_sample(level)
+            self.table_sample()
+        elif word == "repeatable" and self.word_at() == "(":
+            self.i += 1
+            self.push(In.EXPR)
         elif word == "on":
             level.state = In.ON
         elif (
@@ -237,25 +241,16 @@ class Scanner(Expressions):
             self.clause(level, word)
         # else: an alias
 
-    def table_sample(self, level: Level) -> None:
-        """TABLESAMPLE method(...) [REPEATABLE (...)]: the two methods of PostgreSQL itself are marked volatile in the
+    def table_sample(self) -> None:
+        """TABLESAMPLE method (...): the two methods of PostgreSQL itself are marked volatile in the
         catalogs, but only choose rows."""
-        self.i += 1
-        name, at = self.qualified(self.i)
+        name, at = self.qualified(self.i + 1)
         if at >= self.end or self.tokens[at].value != "(":
             raise Hard("tablesample")
         if name.name not in ("bernoulli", "system") or name.schema not in ("", "pg_catalog"):
             self.found.functions.append(name)
-        closing = self.matching(at)
-        if closing + 2 < self.end and self.tokens[closing + 1].value == "repeatable":
-            self.take_functions(at + 1, closing)
-            at = closing + 2
-            closing = self.matching(at)
-        self.take_functions(at + 1, closing)
-        self.i = closing
-
-    def take_functions(self, first: int, end: int) -> None:
-        self.found.functions += Scanner.expression_names(self.tokens, first, end)
+        self.i = at
+        self.push(In.EXPR)
 
     @staticmethod
     def expression_names(tokens: Sequence[Token], first: int, end: int) -> list[Name]:
