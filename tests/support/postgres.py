@@ -64,6 +64,7 @@ class Postgres:
         self.log.touch()
         self.settings = {**SETTINGS, **(settings or {})}
         self.process: subprocess.Popen | None = None
+        self._control: psycopg.Connection | None = None
 
     def create(self, databases: tuple[str, ...] = ("app",)) -> Postgres:
         """Make the data directory from the template, start, and create the databases and the `sr` role."""
@@ -105,6 +106,7 @@ class Postgres:
 
     def stop(self, mode: str = "fast") -> None:
         """Stop: smart, fast (default) or immediate; waits for the end."""
+        self._hang_up()
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
@@ -116,6 +118,7 @@ class Postgres:
 
     def kill(self) -> None:
         """SIGKILL the postmaster: no goodbye to anybody."""
+        self._hang_up()
         assert self.process is not None
         self.process.kill()
         self.process.wait(30)
@@ -169,6 +172,23 @@ class Postgres:
             cursor = conn.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
+    def quick(self, sql: str):
+        """One value by a connection that is kept open (not seen by `backends`): for polling."""
+        for attempt in (1, 2):
+            try:
+                if self._control is None or self._control.closed:
+                    self._control = self.connect("postgres", application_name="control")
+                return self._control.execute(sql, prepare=False).fetchone()[0]
+            except psycopg.OperationalError:
+                self._hang_up()
+                if attempt == 2:
+                    raise
+
+    def _hang_up(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
     def value(self, sql: str, database: str = "app"):
         """The first column of the first row."""
         return self.execute(sql, database)[0][0]
@@ -180,6 +200,7 @@ class Postgres:
             cursor.execute(
                 "SELECT pid, datname, usename, application_name, state, query, backend_type, xact_start"
                 f" FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                " AND application_name <> 'control'"
                 f" AND ({where})"
             )
             return cursor.fetchall()
@@ -240,11 +261,11 @@ class Cluster:
 
     def wait_for_catchup(self) -> None:
         """Return when every running standby has replayed what the primary has written until now."""
-        lsn = self.primary.value("SELECT pg_current_wal_flush_lsn()")
+        lsn = self.primary.quick("SELECT pg_current_wal_flush_lsn()")
         for node in self.nodes[1:]:
             if node.process is not None and node.process.poll() is None:
                 wait_until(
-                    lambda node=node: node.value(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'"), f"{node.name} at {lsn}"
+                    lambda node=node: node.quick(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'"), f"{node.name} at {lsn}"
                 )
 
     def execute(self, sql: str, database: str = "app") -> list[tuple]:

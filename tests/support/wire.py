@@ -122,6 +122,17 @@ class Message:
         return values
 
     @property
+    def description(self) -> list[tuple]:
+        """Columns of a RowDescription: name, of a table?, attribute number, type oid, size, modifier, format."""
+        count, at, found = struct.unpack_from("!h", self.body)[0], 2, []
+        for _ in range(count):
+            end = self.body.index(b"\0", at)
+            table, *rest = struct.unpack_from("!IhIhih", self.body, end + 1)
+            found.append((self.body[at:end].decode(), table != 0, *rest))
+            at = end + 19
+        return found
+
+    @property
     def tag(self) -> str:
         """Text of a CommandComplete."""
         return self.body.rstrip(b"\0").decode()
@@ -153,6 +164,8 @@ def readable(message: Message) -> tuple:
         return (kind, "<pid>", body[4:])
     if kind == "S":
         return (kind, *body.decode().split("\0")[:2])
+    if kind == "T":
+        return (kind, *message.description)
     return (kind, body)
 
 
