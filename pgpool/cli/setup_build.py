@@ -261,9 +261,15 @@ def tell_failure(error: SetupFailed) -> None:
     print(file=sys.stderr)
 
 
-def copy_programs(plan_base: Path, pgbin: Path) -> Path:
-    """Copy a wheel's PostgreSQL below the base directory, for an owner who cannot enter the wheel; returns its bin."""
-    target = plan_base / "postgresql"
-    if not (target / "bin" / "postgres").exists():
-        shutil.copytree(pgbin.parent, target, symlinks=True, dirs_exist_ok=True)
-    return target / "bin"
+def copy_programs(base: Path, pgbin: Path) -> Path:
+    """Copy a wheel's PostgreSQL below the base directory, for an owner who cannot enter the wheel; returns its bin.
+
+    pgbin is SITE-PACKAGES/PACKAGE/pginstall/bin; the programs find their libraries in SITE-PACKAGES/PACKAGE.libs.
+    """
+    package = pgbin.parent.parent
+    target = base / "postgresql"
+    if not (target / package.name / "pginstall" / "bin" / "postgres").exists():
+        for part in (f"{package.name}.libs", f"{package.name}/pginstall"):
+            if (package.parent / part).exists():
+                shutil.copytree(package.parent / part, target / part, symlinks=True, dirs_exist_ok=True)
+    return target / package.name / "pginstall" / "bin"

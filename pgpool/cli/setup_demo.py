@@ -27,7 +27,7 @@ def demo(options: argparse.Namespace) -> int:
     _refuse_running(base)
     pgbin, version = find_postgres()
     plan = _plan(options, base, owner, pgbin)
-    say(f"PostgreSQL {version} from {pgbin}")
+    say(f"PostgreSQL {version} from {plan.pgbin}")
     if owner.switch:
         also = "" if plan.pgpool_as_owner else " (pgpool itself as root: that user may not read where it is installed)"
         say(f"Servers run as user {owner.name}{also}")
