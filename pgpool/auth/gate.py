@@ -268,6 +268,14 @@ def reuse(channel: Channel, admission: Admission, link: LinkAuth) -> bytes | Non
     return admission.prelude
 
 
+def inherits(admission: Admission, link: LinkAuth) -> bool:
+    """May the client, to whom ``reuse`` gave the primary's link, have the other links of that pool entry too?
+
+    Who was let in by a backend that trusts has proved nothing: a link that once took a secret is not for him.
+    """
+    return admission.verified or link.method == "trust"
+
+
 def _reverify(channel: Channel, admission: Admission, link: LinkAuth) -> bool:
     if admission.typed:
         admission.verified = link.recalls(admission.password)

@@ -184,9 +184,12 @@ def reuse(
     sets = bridge(entry.startup, startup)
     if pooled is None or sets is None or entry.auth is None or not pooled.login.reusable:
         return None
-    prelude = gate.reuse(channel, admission, entry.auth)
+    prelude = gate.reuse(channel, admission, pooled.login.auth)
     if prelude is None:
         return None
+    for node_id, other in list(entry.links.items()):
+        if not gate.inherits(admission, other.login.auth):
+            entry.drop(node_id)
     session = start(worker, startup, peer, admission, entry, channel)
     if not session.refresh(pooled):
         return None

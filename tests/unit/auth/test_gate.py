@@ -415,6 +415,13 @@ def test_a_password_typed_at_the_gate_must_be_that_of_the_link(ends) -> None:
     assert gate.reuse(ends[0], admission, link("md5", b"anything")) == b""
 
 
+def test_links_that_took_a_secret_are_not_inherited_by_somebody_who_gave_none() -> None:
+    for verified in (True, False):
+        admission = Admission("u", verified=verified)
+        assert gate.inherits(admission, link("trust"))
+        assert gate.inherits(admission, link("scram")) == verified
+
+
 def test_secrets_are_not_shown(ends) -> None:
     admission = admit(ends, "password", "txt", b"secret")
     for thing in (admission, LinkAuth.of("password", m.PROTOCOL_3_0, admission)):
