@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
-import glob
 import os
 import random
 import re
@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from pgpool.cli import setup_build, setup_find
+
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
@@ -27,19 +29,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @functools.cache
 def pg_bin() -> Path:
-    """Directory with initdb, postgres, psql, pgbench: $PG_BIN, else the newest Debian one, else pg_config's."""
+    """Directory with initdb, postgres, psql, pgbench: $PG_BIN, else what pgpool_setup would take (a wheel's, too)."""
     if env := os.environ.get("PG_BIN"):
         return Path(env)
-    found = glob.glob("/usr/lib/postgresql/*/bin/initdb")
-    if found:
-        return Path(max(found, key=lambda p: float(p.split("/")[4]))).parent
-    if config := shutil.which("pg_config"):
-        out = subprocess.run([config, "--bindir"], check=True, capture_output=True, text=True).stdout.strip()
-        if Path(out, "initdb").exists():
-            return Path(out)
-    if initdb := shutil.which("initdb"):
-        return Path(initdb).resolve().parent
-    raise RuntimeError("no PostgreSQL server binaries found; set PG_BIN")
+    place, _ = setup_find.find_postgres()
+    if setup_find.from_wheel(place) and not setup_find.reachable(setup_find.find_owner(), place / "postgres"):
+        copy = Path(tempfile.mkdtemp(prefix="pgwheel"))
+        atexit.register(shutil.rmtree, copy, ignore_errors=True)
+        copy.chmod(0o755)
+        place = setup_build.copy_programs(copy, place)
+    return place
 
 
 @functools.cache
