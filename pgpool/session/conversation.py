@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from pgpool._fastpath import Why
@@ -18,13 +17,11 @@ from pgpool.errors import (
     ProcessExit,
     SessionFatal,
 )
-from pgpool.model import NodeState
 from pgpool.policy.balance import choose_node
 from pgpool.session import extended, simple, tell
 from pgpool.session.state import Session, SessionOver
 from pgpool.session.worker import Worker
-from pgpool.shared import RequestKind
-from pgpool.system import process, signals, sockets
+from pgpool.system import process, sockets
 from pgpool.system.channel import Channel, ChannelError
 from pgpool.system.logs import LOG, log
 from pgpool.system.sockets import Peer
@@ -171,7 +168,7 @@ def begin(
         raise
     entry.auth = login.auth
     entry.add(primary_id, login)
-    connected(worker, primary_id)
+    worker.connected(primary_id)
     take_primary(session, primary_id)
     return session, login.greeting(login.prelude)
 
@@ -270,13 +267,6 @@ def balance(session: Session) -> None:
     session.balance_on(node_id if node_id >= 0 else session.primary_id)
     if session.settings.statement_level_load_balance:
         session.draw_later()
-
-
-def connected(worker: Worker, node_id: int) -> None:
-    """The first successful connect makes a waiting node an up one (behaviour.md 3)."""
-    if worker.shared.nodes[node_id].state is NodeState.WAITING:
-        worker.shared.queue.push(RequestKind.CONNECTED, [node_id], from_pid=os.getpid())
-        process.kill(worker.shared.parent_pid, signals.SIGUSR1)
 
 
 # ---------------------------------------------------------------- the loop

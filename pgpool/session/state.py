@@ -115,6 +115,7 @@ class Session:
                 wakeup_fd=worker.wakeup_fd, on_wake=worker.woken,
             )  # fmt: skip
             pooled = self.entry.add(node_id, login)
+            worker.connected(node_id)
         if node_id not in self.marks:
             self.marks[node_id] = Mark()
             pooled.link.ready = False

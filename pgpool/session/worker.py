@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from pgpool.auth.passwd import PasswordFile
 from pgpool.backend.pool import Pool
 from pgpool.backend.relcache import Relcache
 from pgpool.config.settings import Settings
-from pgpool.model import ClusterMode, NodeView
+from pgpool.model import ClusterMode, NodeState, NodeView
 from pgpool.policy.route import RoutingSettings
-from pgpool.shared import Child, Shared
+from pgpool.shared import Child, RequestKind, Shared
+from pgpool.system import process, signals
 
 
 @dataclass(slots=True)
@@ -54,6 +56,12 @@ class Worker:
 
     def node(self, node_id: int) -> NodeView | None:
         return next((n for n in self.nodes() if n.id == node_id), None)
+
+    def connected(self, node_id: int) -> None:
+        """The first successful connect makes a waiting node an up one (behaviour.md 3)."""
+        if self.shared.nodes[node_id].state is NodeState.WAITING:
+            self.shared.queue.push(RequestKind.CONNECTED, [node_id], from_pid=os.getpid())
+            process.kill(self.shared.parent_pid, signals.SIGUSR1)
 
     def primary_id(self) -> int:
         """The node that writes go to: the primary, or the main node where there is none; -1 when nothing can be used."""

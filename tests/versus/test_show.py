@@ -7,6 +7,8 @@ import re
 import psycopg
 import pytest
 
+from tests.support.places import wait_until
+
 pytestmark = pytest.mark.versus
 
 
@@ -15,7 +17,16 @@ def both(cluster, debian_pgpool, shared):
     ours = shared()
     if getattr(ours, "binary", "") != "ours":
         pytest.skip("needs our pgpool")
+    for pgpool in (ours, debian_pgpool):
+        wait_until(lambda p=pgpool: both_nodes_up(p), "both nodes to be used")
     return ours, debian_pgpool
+
+
+def both_nodes_up(pgpool) -> bool:
+    """Ours connects a standby when the first read goes there; until then it is waiting, as before a first session."""
+    with pgpool.connect() as conn:
+        conn.execute("SELECT 1")
+    return [row["status"] for row in pgpool.show("pool_nodes")] == ["up", "up"]
 
 
 def ask(pgpool, *statements: str) -> list[tuple]:
