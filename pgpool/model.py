@@ -289,7 +289,7 @@ class Statement:
     functions: tuple[Name, ...] = ()
     name: str = ""
     """PREPARE/EXECUTE/DEALLOCATE/DECLARE/SAVEPOINT name (folded; '' = ALL for DEALLOCATE), variable of SET/RESET/SHOW
-    ('' = ALL for RESET; 'role', 'session authorization', 'transaction', 'session characteristics', 'timezone' ...)."""
+    ('' = ALL for RESET; 'role', 'session_authorization', 'transaction', 'session characteristics', 'timezone' ...)."""
     local: bool = False
     """SET LOCAL, SET TRANSACTION: ends with the transaction."""
     effect: Effect = Effect.NONE

@@ -28,9 +28,9 @@ from pgpool.model import (
     TableFact,
 )
 from pgpool.sql import keywords
-from pgpool.sql.names import PatternList
+from pgpool.sql.names import PatternList, Preference, parse_preferences
 
-_NONE = PatternList("", ())
+_NONE = PatternList()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,9 @@ class RoutingSettings:
     read_only_functions: PatternList = _NONE
     write_functions: PatternList = _NONE
     primary_patterns: PatternList = _NONE
+    app_name_preferences: tuple[Preference, ...] = ()
+    database_preferences: tuple[Preference, ...] = ()
+    user_preferences: tuple[Preference, ...] = ()
 
     @property
     def exact_text(self) -> bool:
@@ -59,7 +62,7 @@ class RoutingSettings:
 
     @classmethod
     def of(cls, settings: Settings) -> RoutingSettings:
-        """Raises names.BadList when a list holds something that is no regular expression."""
+        """Raises names.BadList when a list cannot be used."""
         return cls(
             mode=settings.mode,
             load_balance_mode=settings.load_balance_mode,
@@ -69,11 +72,18 @@ class RoutingSettings:
             check_temp_table=settings.check_temp_table not in ("none", "off"),
             check_unlogged_table=settings.check_unlogged_table,
             statement_level_load_balance=settings.statement_level_load_balance,
-            read_only_functions=PatternList("read_only_function_list", settings.read_only_function_list),
-            write_functions=PatternList("write_function_list", settings.write_function_list),
-            primary_patterns=PatternList(
+            read_only_functions=PatternList.of("read_only_function_list", settings.read_only_function_list),
+            write_functions=PatternList.of("write_function_list", settings.write_function_list),
+            primary_patterns=PatternList.of(
                 "primary_routing_query_pattern_list", settings.primary_routing_query_pattern_list
             ),
+            app_name_preferences=parse_preferences(
+                "app_name_redirect_preference_list", settings.app_name_redirect_preference_list
+            ),
+            database_preferences=parse_preferences(
+                "database_redirect_preference_list", settings.database_redirect_preference_list
+            ),
+            user_preferences=parse_preferences("user_redirect_preference_list", settings.user_redirect_preference_list),
         )
 
 

@@ -24,14 +24,16 @@ class BadList(ValueError):
     """A list cannot be used; str() is the text for the configuration fault."""
 
 
+@dataclass(frozen=True, slots=True)
 class PatternList:
     """Regular expressions of one parameter: anchored at both ends, case does not matter, a dot is also a line end."""
 
-    __slots__ = ("patterns",)
+    patterns: tuple[re.Pattern[str], ...] = ()
 
-    def __init__(self, parameter: str, entries: Iterable[str]):
+    @classmethod
+    def of(cls, parameter: str, entries: Iterable[str]) -> PatternList:
         """Raises BadList naming the parameter and the first entry that is no regular expression."""
-        self.patterns = tuple(compile_pattern(parameter, e) for e in entries if e)
+        return cls(tuple(compile_pattern(parameter, e) for e in entries if e))
 
     def __bool__(self) -> bool:
         return bool(self.patterns)

@@ -83,7 +83,7 @@ def _assignment(words: Words) -> tuple[str, str]:
     if words.take_all("time", "zone"):
         name = "timezone"
     elif words.take_all("session", "authorization"):
-        name = "session authorization"
+        name = "session_authorization"
     elif words.take_all("xml", "option"):
         name = "xmloption"
     elif special in _SPECIAL and words.word(1) not in ("to", ".") and not _equals(words, 1):

@@ -382,7 +382,7 @@ def variable(words: Words) -> str:
     if words.take_all("time", "zone"):
         return "timezone"
     if words.take_all("session", "authorization"):
-        return "session authorization"
+        return "session_authorization"
     if words.take_all("transaction", "isolation", "level"):
         return "transaction_isolation"
     first = words.at
