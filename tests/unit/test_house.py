@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,10 @@ LONG_FUNCTIONS: dict[str, str] = {}
 """file::function -> why it may be longer."""
 
 
+parse = cache(ast.parse)
+"""Every rule reads the same files."""
+
+
 @dataclass(frozen=True)
 class Arrow:
     """One import: ``target`` is a full module name; ``hidden``: inside a function."""
@@ -81,9 +86,10 @@ class Arrow:
     hidden: bool
 
 
+@cache
 def arrows(file: str, source: str) -> list[Arrow]:
     """Every import of a file (path below pgpool/), wherever it stands; ``from pgpool import x`` counts as pgpool.x."""
-    tree = ast.parse(source)
+    tree = parse(source)
     inside = {
         id(node)
         for function in ast.walk(tree)
@@ -126,6 +132,7 @@ def room_of_module(module: str) -> str:
     return part if part in FLOORS or part in known_rooms() else ""
 
 
+@cache
 def known_rooms() -> set[str]:
     """What lies in pgpool/, whether or not it has a floor."""
     names = {path.stem for path in (ROOT / "pgpool").iterdir() if path.is_dir() or path.suffix in (".py", ".pyx")}
@@ -179,7 +186,7 @@ def door_faults(file: str, source: str) -> list[str]:
         top = arrow.target.split(".")[0]
         if top in DOORS and not _at(file, DOORS[top]):
             faults.append(f"{file}:{arrow.line}: {top} is imported only in {', '.join(DOORS[top]) or 'no room'}")
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         names = []
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
             names = [node.attr]
@@ -199,7 +206,7 @@ def purity_faults(file: str, source: str) -> list[str]:
     for arrow in arrows(file, source):
         if arrow.target.split(".")[0] in IMPURE:
             faults.append(f"{file}:{arrow.line}: a pure room imports {arrow.target}")
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
@@ -213,7 +220,7 @@ def word_faults(file: str, source: str) -> list[str]:
     """struct.pack_into zeroes the bytes before it writes them: in shared memory another process sees that."""
     return [
         f"{file}:{node.lineno}: pack_into is not for shared memory (shared/layout.py)"
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parse(source))
         if isinstance(node, ast.Attribute) and node.attr == "pack_into"
     ]
 
@@ -225,7 +232,7 @@ def size_faults(file: str, source: str) -> list[str]:
     if length >= MAX_FILE and file not in LONG_FILES:
         faults.append(f"{file}: {length} lines")
     if file.endswith(".py"):
-        for name, lines in function_sizes(ast.parse(source)):
+        for name, lines in function_sizes(parse(source)):
             if lines >= MAX_FUNCTION and f"{file}::{name}" not in LONG_FUNCTIONS:
                 faults.append(f"{file}::{name}: {lines} lines")
     return faults
@@ -277,7 +284,7 @@ def test_exceptions_are_still_needed_and_say_why():
         assert len(why) > 10 and len((ROOT / file).read_text().splitlines()) >= MAX_FILE, file
     for place, why in LONG_FUNCTIONS.items():
         file, _, name = place.partition("::")
-        assert len(why) > 10 and dict(function_sizes(ast.parse((ROOT / file).read_text())))[name] >= MAX_FUNCTION, place
+        assert len(why) > 10 and dict(function_sizes(parse((ROOT / file).read_text())))[name] >= MAX_FUNCTION, place
 
 
 # ---- the rules can fail --------------------
