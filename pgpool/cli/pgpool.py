@@ -324,8 +324,9 @@ def _start(command: Command) -> int:
             return EXIT_USAGE
         _say("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...\n")
     # Heavy: everything the children need is imported here, once, before they are forked; stop and reload do without.
-    from ..roles import notyet, parent
+    from ..roles import notyet, parent, reload
 
+    rules = reload.read_rules(settings, options)
     for warning in (*notyet.missing(settings), log.destination_warning(settings)):
         if warning:
             log.warning(warning)
@@ -339,7 +340,7 @@ def _start(command: Command) -> int:
         for listener in listeners:
             listener.stop()
         raise
-    return parent.Parent(settings, options, listeners, _pid_file(settings)).run()
+    return parent.Parent(settings, options, listeners, _pid_file(settings), rules).run()
 
 
 def _claim_pid_file(settings: Settings) -> None:

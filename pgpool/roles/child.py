@@ -7,17 +7,17 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..auth import hba
+from ..auth.hba import Hba
 from ..backend.pool import Pool
 from ..backend.relcache import Relcache
-from ..errors import PgpoolError, ProcessExit
+from ..errors import ConfigFaults, ProcessExit
 from ..policy.route import RoutingSettings
 from ..session import conversation
 from ..session.worker import Worker
 from ..system import process, signals
 from ..system.logs import log
 from ..system.sockets import Acceptor, Listener
-from .reload import nodes_down, read_again, read_passwords
+from .reload import read_again, read_passwords, read_rules
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -38,15 +38,26 @@ TITLE_BYTES = 256
 
 
 def child_main(
-    index: int, settings: Settings, shared: Shared, listeners: Sequence[Listener], options: Options
+    index: int,
+    settings: Settings,
+    shared: Shared,
+    listeners: Sequence[Listener],
+    options: Options,
+    rules: Hba | None = None,
 ) -> int:
-    """The life of the child in place ``index``; returns its exit code."""
-    return Child(index, settings, shared, listeners, options).live()
+    """The life of the child in place ``index``; returns its exit code. ``rules``: what the parent read."""
+    return Child(index, settings, shared, listeners, options, rules).live()
 
 
 class Child:
     def __init__(
-        self, index: int, settings: Settings, shared: Shared, listeners: Sequence[Listener], options: Options
+        self,
+        index: int,
+        settings: Settings,
+        shared: Shared,
+        listeners: Sequence[Listener],
+        options: Options,
+        rules: Hba | None,
     ) -> None:
         self.options = options
         self.signals = signals.install(_HANDLED)
@@ -68,7 +79,8 @@ class Child:
             woken=self.woken,
             title=self.title,
         )
-        self.read_rules()
+        self.worker.passwords = read_passwords(settings, options, quiet=True)
+        self.worker.hba = rules
         self.acceptor = Acceptor(listeners, self.signals.wakeup_fd)
         process.set_title(TITLE + "wait for connection request")
         self.title_area = process.title_area()
@@ -137,21 +149,13 @@ class Child:
 
     def reload(self) -> None:
         worker = self.worker
-        worker.settings = read_again(self.options, worker.settings, nodes_down(worker.shared), quiet=True)
+        worker.settings = read_again(self.options, worker.settings, worker.shared, quiet=True)
         worker.routing = RoutingSettings.of(worker.settings)
-        self.read_rules()
-
-    def read_rules(self, *, quiet: bool = True) -> None:
-        """pool_passwd and pool_hba.conf; at a reload the old rules stay when the new ones have faults."""
-        worker = self.worker
-        worker.passwords = read_passwords(worker.settings, self.options, quiet=quiet)
-        if not worker.settings.enable_pool_hba:
-            return
+        worker.passwords = read_passwords(worker.settings, self.options, quiet=True)
         try:
-            worker.hba = hba.load(self.options.hba_file)
-        except (OSError, PgpoolError) as error:
-            if not quiet:
-                log.warning(f"pool_hba.conf was not read: {error}")
+            worker.hba = read_rules(worker.settings, self.options, worker.hba, quiet=True)
+        except ConfigFaults:
+            worker.hba = None  # pool_hba was just switched on with a faulty file: nobody comes in
 
     def title(self, text: str) -> None:
         """Set the process title. During a session (text ends in ``idle``) its last word is left to the relay."""

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from .. import version_text
+from ..auth.hba import Hba
 from ..config.settings import Settings
-from ..errors import PgpoolError, ProcessExit
+from ..errors import ConfigFaults, PgpoolError, ProcessExit
 from ..model import ClusterMode, NodeState
 from ..policy.failover import DISALLOW_TO_FAILOVER, Health, Sessions, may_return
 from ..shared import Shared
@@ -24,7 +25,7 @@ from .failover import Failover, settle_without_asking, state_number
 from .nursery import Nursery, Place
 from .options import Options
 from .probe import Prober
-from .reload import read_again, read_passwords
+from .reload import read_again, read_passwords, read_rules
 
 _HANDLED = (
     signals.SIGTERM, signals.SIGINT, signals.SIGQUIT, signals.SIGHUP,
@@ -85,11 +86,20 @@ def _listen_tcp(settings: Settings, host: str, backlog: int) -> list[Listener]:
 class Parent:
     """``run`` is the whole life of a pgpool, from open sockets to the exit code."""
 
-    def __init__(self, settings: Settings, options: Options, listeners: Sequence[Listener], pid_file: str):
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        listeners: Sequence[Listener],
+        pid_file: str,
+        rules: Hba | None = None,
+    ) -> None:
         self.settings = settings
         self.options = options
         self.listeners = list(listeners)
         self.pid_file = pid_file
+        self.rules = rules
+        """pool_hba.conf as it was last read without a fault; every child starts with it."""
         self.clock = time.monotonic
         self.signals = signals.install(_HANDLED)
         self._arrived: set[int] = set()
@@ -252,7 +262,7 @@ class Parent:
         self.nursery.add_worker("health check process", partial(self._run_health, node_id), node_id)
 
     def _run_child(self, index: int) -> int:
-        return child.child_main(index, self.settings, self.shared, self.listeners, self.options)
+        return child.child_main(index, self.settings, self.shared, self.listeners, self.options, self.rules)
 
     def _run_srcheck(self) -> int:
         self._close_doors()
@@ -377,7 +387,17 @@ class Parent:
                 return
             self._adopt(new)
         self.prober.passwords = read_passwords(self.settings, self.options)
+        self._reload_rules()
         self.nursery.send(signals.SIGHUP)
+
+    def _reload_rules(self) -> None:
+        try:
+            self.rules = read_rules(self.settings, self.options, self.rules)
+        except ConfigFaults as err:
+            for fault in err.faults:
+                log.warning(str(fault))
+            log.warning("pool_hba.conf cannot be used, all clients are refused")
+            self.rules = None
 
     def _adopt(self, new: Settings) -> None:
         known = {place.node_id for place in self.nursery.places}

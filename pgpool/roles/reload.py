@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..auth import passwd
+from ..auth import hba, passwd
+from ..auth.hba import Hba
 from ..auth.passwd import PasswordFile
 from ..config.settings import Settings, load
 from ..errors import ConfigFaults
@@ -53,6 +54,27 @@ def read_passwords(settings: Settings, options: Options, *, quiet: bool = False)
         for fault in passwords.faults:
             log.warning(str(fault))
     return passwords
+
+
+def read_rules(settings: Settings, options: Options, old: Hba | None = None, *, quiet: bool = False) -> Hba | None:
+    """pool_hba.conf; None while enable_pool_hba is off. A file with faults leaves ``old`` in force; where there is none
+    (at start) it raises ConfigFaults."""
+    if not settings.enable_pool_hba:
+        return None
+    try:
+        rules = hba.load(options.hba_file)
+    except ConfigFaults as err:
+        if old is None:
+            raise
+        if not quiet:
+            for fault in err.faults:
+                log.warning(str(fault))
+            log.warning("pool_hba.conf was not reloaded, the old rules stay in force")
+        return old
+    if not quiet:
+        for warning in rules.warnings:
+            log.warning(str(warning))
+    return rules
 
 
 def nodes_down(shared: Shared) -> frozenset[int]:
