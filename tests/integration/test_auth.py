@@ -5,13 +5,15 @@ Roles are named <backend method>_<stored form>; databases are named after the po
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import asyncpg
 import psycopg
 import pytest
 
 from pgpool.auth import aes, exchange
-from tests.support.servers import Cluster, Pgpool, wait_until
+from tests.support.servers import DEBIAN, Cluster, Pgpool, wait_until
 
 BACKENDS = ("trust", "password", "md5", "scram")
 FORMS = ("text", "aes", "plain", "md5", "verifier", "none")
@@ -84,9 +86,9 @@ def make(guarded: Cluster, pool_passwd: str, proxy_kind: str):
     made: list[Pgpool] = []
     rules = "host all postgres all trust\n" + "".join(f"host via_{f} all all {HBA.get(f, f)}\n" for f in FRONTS)
 
-    def build(files: dict[str, str] | None = None, **settings: object) -> Pgpool:
+    def build(files: dict[str, str] | None = None, binary: str = "", **settings: object) -> Pgpool:
         contents = {"pool_hba.conf": rules, "pool_passwd": pool_passwd, "key": KEY + "\n", **(files or {})}
-        pgpool = Pgpool(guarded.nodes, settings, binary=proxy_kind, files=contents)
+        pgpool = Pgpool(guarded.nodes, settings, binary=binary or proxy_kind, files=contents)
         made.append(pgpool)
         Path(pgpool.place / "key").chmod(0o600)
         pgpool.options = ("-k", str(pgpool.place / "key"))
@@ -152,6 +154,14 @@ def expected(front: str, backend: str, form: str) -> str:
     return NO_SECRET if form == "verifier" and backend in ("password", "md5") else "ok"
 
 
+def open_door(front: str, backend: str, form: str) -> bool:
+    """Does a client get in with a wrong password, or with none?"""
+    if front in ("off", "clear", "trust") and backend == "trust":
+        return True
+    # the administrator's trust line, and a stored secret that this backend takes
+    return front == "trust" and (form in ("text", "aes", "plain") or (form == "md5" and backend == "md5"))
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("front", ["off", "clear", *FRONTS])
@@ -167,6 +177,51 @@ def test_matrix(request: pytest.FixtureRequest, front: str, backend: str, form: 
         front == "trust" and (form in ("text", "aes", "plain") or (form == "md5" and backend == "md5"))
     )
     assert (wrong == "ok", none == "ok") == (open_door, open_door), (wrong, none)
+
+
+#: (front, backend, form) that the incumbent (4.3.5) lets in and we do not: nobody checked what the client typed.
+VOUCHED = {("password", "trust", "none")}
+
+
+@pytest.mark.versus
+@pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's pgpool2 is not installed")
+@pytest.mark.parametrize("front", ["off", "clear", *FRONTS])
+def test_matrix_beside_the_incumbent(make, front: str) -> None:
+    """Who gets into Debian's pgpool gets into ours, and with a wrong password or none nobody gets into ours only."""
+    settings = {"off": {}, "clear": {"allow_clear_text_frontend_auth": True}}.get(front, {"enable_pool_hba": True})
+    theirs = make(binary="debian", **settings)
+    database = "app" if front in ("off", "clear") else f"via_{front}"
+    for backend in BACKENDS:
+        for form in FORMS:
+            role, case = f"{backend}_{form}", (front, backend, form)
+            if attempt(theirs, database, role, SECRET) == "ok" and case not in VOUCHED:
+                assert expected(*case) == "ok", case
+            for password in ("wrong", None):
+                if open_door(*case):
+                    assert attempt(theirs, database, role, password) == "ok", case
+    theirs.stop("immediate")
+
+
+@pytest.mark.parametrize(
+    "role", ["password_none", "md5_none", "md5_text", "scram_none", "scram_text", "scram_verifier"]
+)
+def test_another_driver(off: Pgpool, on: Pgpool, role: str) -> None:
+    """asyncpg has its own code for every exchange, and wants PostgreSQL's SQLSTATE for a wrong password."""
+
+    async def talk(pgpool: Pgpool, database: str, password: str) -> str:
+        conn = await asyncpg.connect(
+            host=pgpool.host, port=pgpool.port, user=role, database=database, password=password, ssl=False
+        )
+        try:
+            return await conn.fetchval("SELECT current_user")
+        finally:
+            await conn.close()
+
+    assert asyncio.run(talk(off, "app", SECRET)) == role
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        asyncio.run(talk(off, "app", "wrong"))
+    front = {"md5_text": "md5", "scram_text": "scram", "scram_verifier": "scram"}.get(role, "password")
+    assert asyncio.run(talk(on, f"via_{front}", SECRET)) == role
 
 
 def where_reads_go(pgpool: Pgpool, role: str, guarded: Cluster) -> str:
