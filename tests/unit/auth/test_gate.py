@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgpool.auth import exchange, gate, hba, passwd
 from pgpool.auth.admission import Admission, LinkAuth
-from pgpool.errors import AuthenticationFailed, ClientGone, ProtocolViolation, SessionFatal
+from pgpool.errors import AuthenticationFailed, ClientGone, PgpoolError, ProtocolViolation, SessionFatal
 from pgpool.system.channel import Channel
 from pgpool.system.sockets import LOCAL_PEER, Peer
 from pgpool.wire import messages as m
@@ -426,3 +428,31 @@ def test_secrets_are_not_shown(ends) -> None:
     admission = admit(ends, "password", "txt", b"secret")
     for thing in (admission, LinkAuth.of("password", m.PROTOCOL_3_0, admission)):
         assert "secret" not in repr(thing)
+
+
+messages_in = st.lists(
+    st.binary(max_size=30)
+    | st.builds(lambda b: m.message(b"p", b), st.binary(max_size=60))
+    | st.builds(lambda b: m.sasl_initial_response("SCRAM-SHA-256", b), st.binary(max_size=60))
+    | st.sampled_from([s.ssl_request(), s.startup_packet(user="txt"), m.password_message(b"x"), m.terminate()]),
+    max_size=5,
+).map(b"".join)
+
+
+@given(data=messages_in, method=st.sampled_from(["trust", "password", "md5", "scram-sha-256"]))
+def test_whatever_comes_in_nobody_unproved_gets_through(data: bytes, method: str) -> None:
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours.detach(), deadline=time.monotonic() + 5)
+    try:
+        theirs.sendall(data)
+        theirs.shutdown(socket.SHUT_WR)
+        startup = gate.read_first(channel)
+        if isinstance(startup, s.Startup):
+            admission = gate.admit(channel, startup, conf(), rules(method), FILE, PEER)
+            # only the administrator's trust needs no proof; a typed password is not believed before a backend is asked
+            assert method == "trust" or not admission.verified
+    except PgpoolError as error:
+        assert isinstance(error, (SessionFatal, ClientGone))
+    finally:
+        channel.close()
+        theirs.close()
