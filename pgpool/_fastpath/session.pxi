@@ -319,6 +319,8 @@ cdef class Relay:
                             relay_note_begin(r, code, sql, n)
                     if rc == MORE:
                         rc = segment_take(r, kind | flag, <int> have)
+                    if kind == 80 and not unnamed:
+                        r.segment_start = -1               # others note where it is prepared: it cannot move any more
         return rc
 
     def known_unnamed(self):

@@ -113,9 +113,24 @@ def consequence(session: Session, statement: Statement, text: bytes) -> Callable
         return lambda ok: ok and deallocate_done(session, statement.name)
     if kind is Kind.DISCARD:
         return lambda ok: ok and discard_done(session, statement.name)
+    if kind is Kind.MULTI and not statement.effect & (Effect.PIN_TRANSACTION | Effect.PIN_SESSION):
+        return lambda ok: ok and parts_done(session, statement)
     if kind in (Kind.COMMIT, Kind.ROLLBACK):
         return lambda ok: chained(session)
+    if kind is Kind.MULTI:
+        return lambda ok: several_done(session, statement, ok)
     return None
+
+
+def several_done(session: Session, statement: Statement, ok: bool) -> None:
+    """A string of several statements: its settings count as if they had come alone; transaction control in it leaves
+    the primary in a transaction that the other nodes cannot be told of."""
+    if statement.effect & Effect.PIN_TRANSACTION:
+        chained(session)
+        return
+    for part in statement.parts if ok else ():
+        if part.kind in (Kind.SET, Kind.RESET):
+            setting_done(session, part, messages.raw(part.text))
 
 
 def setting_done(session: Session, statement: Statement, text: bytes) -> None:
@@ -127,6 +142,13 @@ def setting_done(session: Session, statement: Statement, text: bytes) -> None:
         if key == ALL:
             restore_startup(session)
     session.settings_changed()
+
+
+def parts_done(session: Session, statement: Statement) -> None:
+    """SET a = 1; SET b = 2: as if they had come one by one."""
+    for part in statement.parts:
+        if part.effect & Effect.JOURNAL and part.kind in (Kind.SET, Kind.RESET):
+            setting_done(session, part, messages.raw(part.text))
 
 
 def restore_startup(session: Session) -> None:
