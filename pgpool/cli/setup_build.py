@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -20,20 +21,24 @@ EXTENSION = "pgpool_recovery"
 """What pcp_recovery_node calls in the main node; created where the PostgreSQL installation has it."""
 
 
-def say(text: str) -> None:
-    print(text, flush=True)
+def say(text: str, end: str = "\n") -> None:
+    """Tell the user. One who is gone (closed terminal, broken pipe) must not keep us from stopping servers."""
+    try:
+        print(text, end=end, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the rest of this process)
 
 
 @contextmanager
 def step(text: str) -> Iterator[None]:
     """``text...`` before, ``done.`` after, ``failed.`` when the step raises."""
-    print(f"{text}...", end="", flush=True)
+    say(f"{text}...", end="")
     try:
         yield
     except BaseException:
-        print("failed.", flush=True)
+        say("failed.")
         raise
-    print("done.", flush=True)
+    say("done.")
 
 
 def build(plan: Plan, version: int) -> None:
@@ -65,7 +70,7 @@ def start(plan: Plan) -> None:
     """Run startall; returns when PostgreSQL and pgpool answer and all standbys stream."""
     _check_ports(plan)
     with step("start all"):
-        command(plan, [str(plan.base / "startall")], "startall", as_owner=False, log=_newest_log)
+        command(plan, [str(plan.base / "startall")], "startall", as_owner=False, log=_log_named_by_startall)
     if plan.streaming and plan.nodes > 1:
         with step("waiting for the standbys to stream"):
             _wait_for_standbys(plan)
@@ -240,10 +245,10 @@ def _connect(port: int, user: str, database: str) -> psycopg.Connection:
     return psycopg.connect(host="localhost", port=port, user=user, dbname=database, connect_timeout=10, autocommit=True)
 
 
-def _newest_log(plan: Plan) -> Path:
-    """After a failed startall: the log that was written last tells why."""
-    logs = [*(plan.server_log(node) for node in range(plan.nodes)), plan.pgpool_log]
-    return max((log for log in logs if log.exists()), key=lambda log: log.stat().st_mtime_ns, default=plan.setup_log)
+def _log_named_by_startall(plan: Plan) -> Path:
+    """After a failed startall: its last message, in pgpool_setup.log, names the log of what did not start."""
+    named = re.findall(r"^startall: .*, see (/.*):$", plan.setup_log.read_text(errors="replace"), re.MULTILINE)
+    return Path(named[-1]) if named else plan.setup_log
 
 
 def tell_failure(error: SetupFailed) -> None:
