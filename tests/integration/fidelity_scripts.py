@@ -216,13 +216,7 @@ SCRIPTS: dict[str, list[Step]] = {
     "wide_row": q("SELECT " + ", ".join(str(n) for n in range(1600)), "SELECT " + ", ".join(str(n) for n in range(1700))),
     "long_query": q("SELECT '" + "x" * 100_000 + "'", "SELECT 1 /* " + "y" * 70_000 + " */", "INSERT INTO fid VALUES (6, '" + "z" * 90_000 + "')"),
     "long_bind": [step(run("SELECT length($1), md5($1)", "a" * 500_000), SYNC), step(run("INSERT INTO fid VALUES (6, $1)", "b" * 200_000), SYNC)],
-    "malformed_query": [step(msg("Q", b"SELECT 1")), step(msg("Q", b"SELECT 1\0junk\0")), step(query("SELECT 1"))],
-    "malformed_extended": [
-        step(msg("P", b"x"), SYNC), step(msg("P", b"\0SELECT 1\0\0\5"), SYNC), step(parse("SELECT $1::int"), msg("B", b"\0\0\0\0\0\1\0\0\0\7"), SYNC),
-        step(msg("B", b"\0"), SYNC), step(msg("D", b"X\0"), SYNC), step(msg("C", b"X\0"), SYNC), step(msg("E", b"\0"), SYNC), step(msg("F", b"\0"), until="Z"), step(query("SELECT 1")),
-    ],
     "unknown_message": [step(msg("y", b"what"), until="Z")],
     "terminate": [*q("BEGIN"), step(TERMINATE, until="Z")],
-    "terminate_in_pipeline": [step(run("INSERT INTO fid VALUES (6, 'x')"), TERMINATE, until="Z")],
     "sql_syntax_in_utf8": q("SELECT 'häß€𝄞' AS \"ü\"", "SELECT 'ä' || nope", "SELECT E'\\u00e4', U&'\\00e4', $x$dollar 'quoted'$x$"),
 }  # fmt: skip
