@@ -17,6 +17,8 @@ from ..errors import ConfigFaults, PgpoolError, ProcessExit
 from ..model import ClusterMode, NodeState
 from ..policy.failover import DISALLOW_TO_FAILOVER, Health, Sessions, may_return
 from ..shared import Shared
+from ..sql import hard
+from ..sql.analyze import analyze
 from ..system import process, signals, sockets
 from ..system.logs import LOG, log
 from ..system.sockets import Listener
@@ -40,6 +42,12 @@ START_KNOCK = 3.0
 LATE_PERIOD, LATE_KNOCK = 5.0, 1.0
 """How often, and how long at most, the parent looks at nodes that could not be reached at start (seconds)."""
 UNREACHABLE = "unreachable at start"
+
+
+def warm_up() -> None:
+    """Do once, before the children are forked, what each would do for itself: they share the memory it takes."""
+    analyze("SELECT f(a), count(*) FROM s.t JOIN u USING (id) WHERE b = 1 ORDER BY 2")
+    hard.read_only_names("SELECT a FROM t", [])
 
 
 def open_listeners(settings: Settings) -> list[Listener]:
@@ -134,6 +142,7 @@ class Parent:
         self.restore_states()
         self.find_unreachable()
         settle_without_asking(self, self.failover.rules())
+        warm_up()
         process.freeze()
         if self.settings.mode is ClusterMode.STREAMING_REPLICATION:
             self.failover.start_search()
