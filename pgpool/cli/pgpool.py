@@ -331,16 +331,20 @@ def _start(command: Command) -> int:
         if warning:
             log.warning(warning)
     listeners = parent.open_listeners(settings)
+    ready = None
     try:
         _claim_pid_file(settings)
         if not options.foreground:
-            process.daemonize([listener.fileno() for listener in listeners])
+            ready = process.daemonize([listener.fileno() for listener in listeners])
             _claim_pid_file(settings)
+        server = parent.Parent(settings, options, listeners, _pid_file(settings), rules)
     except BaseException:
         for listener in listeners:
             listener.stop()
         raise
-    return parent.Parent(settings, options, listeners, _pid_file(settings), rules).run()
+    if ready is not None:
+        ready()
+    return server.run()
 
 
 def _claim_pid_file(settings: Settings) -> None:

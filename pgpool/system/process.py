@@ -158,10 +158,10 @@ def run(
 ) -> tuple[int, str]:
     """Run a program to its end, without a shell; returns (exit code, what it printed, stderr included).
 
-    ``user``: run it as this user, with that user's primary group only (needs root). ``output``: append what it prints to
-    this file instead of returning it; needed when the program leaves a server behind, which would hold a pipe open. It
-    runs in a session of its own, so that Ctrl-C at our terminal does not reach it. OSError when it cannot be started;
-    after ``timeout`` seconds it is killed: TimeoutError.
+    ``user``: run it as this user, with that user's primary group only (needs root). ``output``: append what it prints
+    to this file instead of returning it; needed when the program leaves a server behind, which would hold a pipe open.
+    It runs in a session of its own, so that Ctrl-C at our terminal does not reach it. OSError when it cannot be
+    started; after ``timeout`` seconds it is killed: TimeoutError.
     """
     identity: dict = {}
     if user:
@@ -177,26 +177,44 @@ def run(
     return done.returncode, (done.stdout or b"").decode(errors="replace")
 
 
-def daemonize(keep_fds: Iterable[int] = ()) -> None:
-    """Go on as a daemon: own session, cwd ``/``, stdio on /dev/null, all other descriptors but ``keep_fds`` closed.
+def daemonize(keep_fds: Iterable[int] = ()) -> Callable[[], None]:
+    """Go on as a daemon: own session, cwd ``/``, all descriptors but stdio and ``keep_fds`` closed, the umask kept.
 
-    The process that called ends with exit code 0 inside; the umask is kept.
+    Returns ``ready``: until the daemon calls it, the process that was started waits and stderr is still the terminal;
+    then stdio is /dev/null and the first process exits with 0. It exits with EXIT_FATAL when the daemon ends before.
     """
-    import daemon  # a start with -n and the stop/reload commands do without it
+    import daemon  # a start with -n and the stop and reload commands do without it
 
     umask = os.umask(0o077)
     os.umask(umask)
     sys.stdout.flush()
     sys.stderr.flush()
+    told, tell = os.pipe()
+    if os.fork():
+        os.close(tell)
+        os._exit(EXIT_QUIT if os.read(told, 1) else EXIT_FATAL)
+    os.close(told)
     context = daemon.DaemonContext(
         working_directory="/",
         umask=umask,
         prevent_core=False,
         detach_process=True,
-        files_preserve=list(keep_fds),
+        files_preserve=[*keep_fds, tell],
         signal_map={},
+        stderr=sys.stderr,
     )
     context.open()
+
+    def ready() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        os.close(null)
+        with contextlib.suppress(BrokenPipeError):  # the first process was interrupted
+            os.write(tell, b"1")
+        os.close(tell)
+
+    return ready
 
 
 def sleep(seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -266,6 +267,15 @@ def test_a_port_in_use_is_told_before_the_daemon_leaves(place):
     assert "Address already in use" in done.stderr
     assert not gone(pid)
     assert (place.dir / f".s.PGSQL.{place.port}").exists(), "the one that runs keeps its socket"
+
+
+def test_the_pid_file_is_right_when_the_command_returns(place):
+    assert place.run("-f", "pgpool.conf").returncode == 0
+    pid = place.pid()
+    assert not gone(pid)
+    assert os.readlink(f"/proc/{pid}/fd/2") == "/dev/null"
+    with socket.create_connection(("127.0.0.1", place.port), 5):
+        pass
 
 
 def test_fast_stop_of_a_daemon(place):

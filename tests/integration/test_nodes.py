@@ -326,3 +326,18 @@ def test_a_dead_health_check_process_comes_back(make_pgpool):
     pgpool.wait_for_log("fork a new health check process with pid")
     before = int(pgpool.show("pool_health_check_stats")[1]["total_count"])
     wait_until(lambda: int(pgpool.show("pool_health_check_stats")[1]["total_count"]) > before, "checks to go on")
+
+
+def test_a_backend_added_by_a_reload_is_down(make_pgpool, cluster: Cluster):
+    pgpool = make_pgpool(nodes=cluster.nodes[:1])
+    standby = cluster.nodes[1]
+    mark = pgpool.mark()
+    pgpool.write_conf(backend_hostname1=standby.host, backend_port1=standby.port, backend_weight1=1)
+    pgpool.reload()
+    pgpool.wait_for_log("backend 1 was added, it is down until it is attached", mark)
+    wait_until(lambda: status(pgpool).get("1") == "down", "children to know it")
+    wait_until(
+        lambda: any("health check process(1)" in " ".join(p.cmdline()) for p in pgpool.family()), "its health check"
+    )
+    pgpool.stop()
+    assert stored(pgpool) == "up\ndown\n"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -175,7 +176,11 @@ from pgpool.system import process
 keep = os.open(sys.argv[1], os.O_WRONLY)
 other = os.open("/dev/null", os.O_RDONLY)
 os.umask(0o027)
-process.daemonize([keep])
+ready = process.daemonize([keep])
+if sys.argv[3] == "fails":
+    os.write(2, b"complaint")
+    sys.exit(1)
+ready()
 def is_open(fd):
     try:
         os.fstat(fd); return True
@@ -187,11 +192,21 @@ os.write(keep, repr(facts).encode())
 """
 
 
-def test_daemonize(tmp_path):
+def start_daemon(tmp_path, how: str) -> tuple[subprocess.CompletedProcess, Path]:
     out = tmp_path / "out"
     out.touch()
-    command = [sys.executable, "-c", DAEMON, str(out), str(os.getsid(0))]
+    command = [sys.executable, "-c", DAEMON, str(out), str(os.getsid(0)), how]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, env=python_env())
+    return done, out
+
+
+def test_daemonize(tmp_path):
+    done, out = start_daemon(tmp_path, "works")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     wait_until(out.read_text)
     assert out.read_text() == "['/', True, False, '/dev/null', '0o27']"
+
+
+def test_a_daemon_that_fails_before_it_is_ready(tmp_path):
+    done, _ = start_daemon(tmp_path, "fails")
+    assert (done.returncode, done.stderr) == (process.EXIT_FATAL, "complaint")
