@@ -22,7 +22,7 @@ from .loop import Loop
 from .probe import hang_up, reason_of, refused_login
 
 if TYPE_CHECKING:
-    from ..config.settings import BackendConf, Settings
+    from ..config.settings import BackendConf, HealthConf, Settings
     from ..shared import Shared
     from .options import Options
 
@@ -66,7 +66,7 @@ class HealthCheck(Loop):
         return self.settings.backends[self.node_id]
 
     @property
-    def conf(self):
+    def conf(self) -> HealthConf:
         return self.backend.health_check
 
     def check(self) -> None:
