@@ -142,7 +142,8 @@ SELECT 't', f.i::pg_catalog.text,
   WHERE w.ev_class OPERATOR(pg_catalog.=) r.oid AND w.ev_type OPERATOR(pg_catalog.=) '1'
   AND p.provolatile OPERATOR(pg_catalog.=) 'v'))::pg_catalog.text,
  pg_catalog.bool_or(c.relkind OPERATOR(pg_catalog.=) 'v' AND r.oid OPERATOR(pg_catalog.=) f.oid)::pg_catalog.text,
- pg_catalog.bool_or(c.nspname OPERATOR(pg_catalog.=) 'pg_catalog' AND r.oid OPERATOR(pg_catalog.=) f.oid)::pg_catalog.text
+ pg_catalog.bool_or(c.nspname OPERATOR(pg_catalog.=) 'pg_catalog' AND r.oid OPERATOR(pg_catalog.=) f.oid)
+  ::pg_catalog.text
 FROM found f JOIN reached r ON r.i OPERATOR(pg_catalog.=) f.i
 CROSS JOIN LATERAL (SELECT c.relkind, c.relpersistence, s.nspname FROM pg_catalog.pg_class c
  JOIN pg_catalog.pg_namespace s ON s.oid OPERATOR(pg_catalog.=) c.relnamespace

@@ -1,5 +1,6 @@
-"""Which node answers balanced reads: redirect lists first, then the weights. Source: behaviour.md 5.3. Pure; the dice is
-an argument: a function that gives numbers from 0.0 up to, not including, 1.0."""
+"""Which node answers balanced reads: redirect lists first, then the weights. Source: behaviour.md 5.3.
+
+Pure; the dice is an argument: a function that gives numbers from 0.0 up to, not including, 1.0."""
 
 from __future__ import annotations
 

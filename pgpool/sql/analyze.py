@@ -138,11 +138,11 @@ def _several(parts: list[Statement]) -> Statement:
         effect |= part.effect & ~(Effect.JOURNAL | Effect.BEGIN | Effect.BEGIN_PLAIN)
         if part.readonly and part.functions:
             effect |= Effect.WRITE  # nobody asks the catalogs about them
-        if part.kind in (Kind.PREPARE, Kind.DEALLOCATE, Kind.DISCARD):
+        if part.kind in (Kind.PREPARE, Kind.DEALLOCATE) or (part.kind is Kind.DISCARD and part.name == "all"):
             effect |= Effect.PIN_SESSION
         elif part.kind in (Kind.SET, Kind.RESET) and part.effect & Effect.JOURNAL:
             effect |= Effect.JOURNAL
-            if controls:
+            if controls and not part.local:
                 effect |= Effect.PIN_SESSION
         elif part.kind is Kind.EXECUTE:
             effect |= Effect.WRITE

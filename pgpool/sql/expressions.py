@@ -109,17 +109,20 @@ class Expressions(Cursor):
         if first == last and word:
             if word in kw.RESERVED or word in kw.TYPES or self.is_syntax(level, word):
                 self.open_plain(grouping=word == "sets")
+                self.levels[-1].call = word in ("filter", "group")
                 return
             if word in kw.SYNTAX_CALLS or word in kw.LATE_SYNTAX_CALLS:
                 if word in kw.LATE_SYNTAX_CALLS:
                     self.found.functions.append(Name("", word))
                 self.open_plain()
                 self.levels[-1].columns |= word == "json_table"
+                self.levels[-1].call = True
                 return
             if word == "operator" and self.explicit_operator():
                 return
         self.add_function(self.qualified(first)[0])
         self.push(In.EXPR)
+        self.levels[-1].call = True
 
     def add_function(self, name: Name) -> None:
         """A call whose opening parenthesis is at self.i."""
@@ -133,7 +136,7 @@ class Expressions(Cursor):
         if word == "by":
             return before in ("group", "order", "partition")
         if word in ("over", "filter"):
-            return before == ")" or before == "nulls"
+            return self.call_end == self.i - 2 or self.word_at(-3) in ("ignore", "respect")
         if word in ("rollup", "cube"):
             return level.grouping and before in ("by", ",", "(", "all", "distinct")
         if word in _INFIX:

@@ -78,10 +78,11 @@ HARMLESS = _words(
     clock_timestamp concat concat_ws count date_part date_trunc decode dense_rank encode first_value floor format
     gen_random_uuid generate_series generate_subscripts initcap json_agg json_build_object jsonb_agg
     jsonb_array_elements jsonb_build_array jsonb_build_object jsonb_each jsonb_set lag last_value lead left length
-    lower lpad ltrim make_date make_interval max md5 min mod nextval now octet_length power quote_ident quote_literal random rank regexp_replace
-    repeat replace reverse right round row_number row_to_json rpad rtrim setval sha256 sign split_part sqrt
-    statement_timestamp string_agg string_to_array strpos substr sum to_char to_date to_json to_jsonb to_number
-    to_timestamp to_tsquery to_tsvector transaction_timestamp translate trunc unnest upper width_bucket
+    lower lpad ltrim make_date make_interval max md5 min mod nextval now octet_length power quote_ident
+    quote_literal random rank regexp_replace repeat replace reverse right round row_number row_to_json rpad rtrim
+    setval sha256 sign split_part sqrt statement_timestamp string_agg string_to_array strpos substr sum to_char
+    to_date to_json to_jsonb to_number to_timestamp to_tsquery to_tsvector transaction_timestamp translate trunc
+    unnest upper width_bucket
     """
 )
 """Common functions of pg_catalog: a data-modifying statement that calls only these makes no temporary table."""

@@ -42,7 +42,19 @@ class In(IntEnum):
 class Level:
     """One open parenthesis, or the whole statement."""
 
-    __slots__ = ("closer", "columns", "ctes", "grouping", "mark", "pending", "query", "recursive", "state", "tail_set")
+    __slots__ = (
+        "call",
+        "closer",
+        "columns",
+        "ctes",
+        "grouping",
+        "mark",
+        "pending",
+        "query",
+        "recursive",
+        "state",
+        "tail_set",
+    )
 
     def __init__(self, state: In, columns: bool = False, closer: str = ")"):
         self.state = state
@@ -58,7 +70,9 @@ class Level:
         self.grouping = False
         """In GROUP BY, where CUBE and ROLLUP are no functions."""
         self.columns = columns
-        """In JSON_TABLE or XMLTABLE, where COLUMNS is no function."""
+        """In JSON_TABLE, where COLUMNS is no function."""
+        self.call = False
+        """Arguments of a function, which OVER and FILTER may follow."""
 
 
 class Query:
@@ -96,6 +110,8 @@ class Cursor:
         self.i = first
         self.levels = [Level(state)]
         self.found = Query()
+        self.call_end = -1
+        """Index of the last parenthesis that closed the arguments of a function."""
 
     def peek(self, offset: int = 1) -> Token | None:
         at = self.i + offset
@@ -152,8 +168,11 @@ class Cursor:
         if before is None:
             return False
         if before.kind is Tok.WORD:
-            return before.value not in kw.RESERVED or before.value in _OPERAND_WORDS
-        return before.kind is not Tok.OP and (before.kind is not Tok.PUNCT or before.value in (")", "]"))
+            value = before.value
+            return value not in kw.RESERVED or value in _OPERAND_WORDS or self.is_label(self.i + offset)
+        if before.kind is Tok.OP:
+            return before.value == "*" and self.word_at(offset - 1) == "."  # t.*
+        return before.kind is not Tok.PUNCT or before.value in (")", "]")
 
     def matching(self, at: int) -> int:
         """The index of the parenthesis that closes the one at ``at``."""
@@ -182,6 +201,8 @@ class Cursor:
         if value != level.closer or len(self.levels) == 1 or level.state not in COMPLETE:
             raise Hard(value)
         self.levels.pop()
+        if level.call:
+            self.call_end = self.i
 
     def open_plain(self, grouping: bool = False) -> None:
         """A parenthesis in an expression: a subquery or more expression."""
@@ -194,7 +215,7 @@ class Cursor:
             self.push(In.EXPR, grouping=grouping)
 
     def may_begin_dml(self, at: int) -> bool:
-        """Can INSERT, UPDATE, DELETE or MERGE at ``at`` be the verb, seen from the word behind it? Else it is a name."""
+        """Can INSERT, UPDATE, DELETE or MERGE at ``at`` be the verb, by the word behind it? Else it is a name."""
         token = self.tokens[at + 1] if at + 1 < self.end else None
         if token is None or token.kind not in NAME_TOKENS:
             return False

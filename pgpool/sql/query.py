@@ -74,7 +74,7 @@ class Scanner(Expressions):
         elif word == "with":
             level.state = In.CTE_NAME
             level.mark = len(self.found.tables)
-            if self.word_at() == "recursive":
+            if self.word_at() == "recursive" and self.word_at(2) not in ("as", "("):
                 level.recursive = True
                 self.i += 1
         elif word in kw.DML:

@@ -68,7 +68,7 @@ def _master(standard: bool) -> re.Pattern[str]:
         "space": r"[ \t\n\r\f\v]++|--[^\n\r]*+",
         "string": "|".join(strings),
         "quoted": r'(?:[uU]&)?+"(?:[^"]++|"")++"',
-        "word": rf"[{_FIRST}][{_FIRST}0-9$]*+",
+        "word": rf"(?![eEbBxX]'|[uU]&['\"])[{_FIRST}][{_FIRST}0-9$]*+",
         "comment": r"/\*",
         "punct": r"::|:=|\.\.|[,()\[\];:]|\.(?![0-9])",
         "number": _NUMBER,

@@ -261,7 +261,7 @@ def declare(words: Words) -> Statement:
 
 def _run_effect(inner: Statement) -> Effect:
     """The effect of running ``inner`` on the primary: without a look at the catalogs, any function may write."""
-    effect = inner.effect
+    effect = inner.effect & ~Effect.JOURNAL
     if not inner.readonly or inner.functions:
         effect |= Effect.WRITE
     return effect

@@ -1,4 +1,4 @@
-"""The real PostgreSQL grammar (pglast, test-only) as a judge: does a text write, which tables and functions does it use?"""
+"""The real PostgreSQL grammar (pglast, test-only) as a judge: does a text write, what tables and functions has it?"""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ def _walk(node: Any, verdict: Verdict, visible: frozenset[str]) -> None:
     if not isinstance(node, dict):
         return
     for key, value in node.items():
-        if key in WRITING_NODES or key in ("lockingClause", "intoClause") or (key == "CopyStmt" and (value.get("is_from") or value.get("filename") or value.get("is_program"))):
+        if (
+            key in WRITING_NODES
+            or key in ("lockingClause", "intoClause")
+            or (key == "CopyStmt" and (value.get("is_from") or value.get("filename") or value.get("is_program")))
+        ):
             verdict.writes = True
         elif key == "RangeVar":
             _range_var(value, verdict, visible)
