@@ -279,7 +279,7 @@ class Session:
         if isinstance(decided, NeedFacts):
             try:
                 facts: Facts = self.worker.relcache.lookup(
-                    self.query, self.startup.database, self.relay.context, decided
+                    self.query, self.startup.database, self.relay.context, decided, self.worker.shared.epoch
                 )
             except SessionFatal:
                 raise
