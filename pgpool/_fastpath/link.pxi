@@ -29,6 +29,7 @@ cdef enum:
     OP_CAPTURE = 0x200     # asked by us: the answer is kept for Python
     OP_NOTIFY = 0x400      # Python wants to know when it is done, and whether it failed
     OP_OURS = 0x300
+    OP_COPY_END = 99 | 0x100   # a mark: here the client ended its COPY data; nothing answers it
 
     READ_SIZE = 16384
     READ_MOST = 262144
@@ -91,20 +92,26 @@ cdef inline void op_pop(CLink *ln) noexcept nogil:
     if not ln.ops[ln.head & (ln.cap - 1)] & OP_OURS:
         ln.pending -= 1
     ln.head += 1
+    while ln.head != ln.tail and ln.ops[ln.head & (ln.cap - 1)] == OP_COPY_END:
+        ln.head += 1
 
-cdef void op_drop_syncs(CLink *ln) noexcept nogil:
-    """A backend in COPY IN ignores Sync: forget those it was sent behind the COPY."""
+cdef int op_copy_begins(CLink *ln) noexcept nogil:
+    """The backend is in COPY IN: it ignores the Syncs it was sent behind the COPY, up to the client's CopyDone or CopyFail.
+    Was that sent already?"""
     cdef uint32_t i, keep = ln.head + 1
-    cdef int op
+    cdef int op, ended = 0
     for i in range(ln.head + 1, ln.tail):
         op = ln.ops[i & (ln.cap - 1)]
-        if (op & 0xFF) == 83:
+        if op == OP_COPY_END and not ended:
+            ended = 1
+        elif (op & 0xFF) == 83 and not ended and (op_head(ln) & 0xFF) == 69:
             if not op & OP_OURS:
                 ln.pending -= 1
         else:
             ln.ops[keep & (ln.cap - 1)] = <uint16_t> op
             keep += 1
     ln.tail = keep
+    return ended
 
 cdef inline int completes(int op, int kind) noexcept nogil:
     """Does a backend message of this kind end this op? ReadyForQuery and errors are handled apart."""

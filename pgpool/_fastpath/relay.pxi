@@ -314,7 +314,7 @@ cdef int relay_failed_op(CRelay *r, CLink *ln, int op) noexcept nogil:
         ln.failed = 1
         ln.copy_in = 0
         return MORE
-    while op and (op & 0xFF) != 83 and (op & 0xFF) != 81 and (op & 0xFF) != 70:
+    while op and (op & 0xFF) != 83:
         if op & OP_NOTIFY:
             r.done_failed += 1
             event = DONE
@@ -417,9 +417,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             if kind == 83 and ln == r.primary:
                 relay_parameter(r, p, total)
         elif kind == 71 or kind == 87:                     # CopyInResponse, CopyBothResponse
-            ln.copy_in = 1
-            if (op & 0xFF) == 69:
-                op_drop_syncs(ln)
+            ln.copy_in = not op_copy_begins(ln)
         elif kind == 67 and (op & 0xFF) == 81:
             r.rolled_back = total >= 13 and memcmp(p + 5, b"ROLLBACK", 8) == 0
         elif completes(op, kind):

@@ -252,8 +252,8 @@ cdef int scan_bind(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     cdef int rc
     if most < 1:
         return MORE
-    if p[5] != 0:
-        return MESSAGE                                     # a named portal
+    if p[5] != 0:                                          # a named portal
+        return MORE if avail < r.total and r.total <= MAX_SQL else MESSAGE
     name = p + 6
     end = <char *> memchr(name, 0, <size_t> (most - 1)) if most > 1 else NULL
     if end == NULL:
@@ -401,8 +401,12 @@ cdef int relay_scan(CRelay *r) noexcept nogil:
             if r.cur == NULL:
                 r.cur = r.primary
             if kind != 100:
-                r.cur.copy_in = 0
+                if avail < r.total:
+                    return MORE
                 r.cur.solicited = 1
+                if not r.cur.copy_in and r.cur.head != r.cur.tail and op_push(r.cur, OP_COPY_END) < 0:
+                    return NO_MEMORY                       # sent before the backend said that it wants data
+                r.cur.copy_in = 0
             if avail > r.total:
                 avail = r.total
             rc = relay_take(r, r.cur, 0, <int> avail)

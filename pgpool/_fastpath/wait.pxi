@@ -111,9 +111,9 @@ cdef int relay_loop(CRelay *r, int timeout) noexcept nogil:
             return rc
         ln = r.cur
         if ln != NULL and (ln.pending or ln.copy_in or (r.segment == ln and not ln.solicited)):
-            if ln.pending and ln.solicited and not ln.copy_in and not r.pipelining:
+            if ln.pending and ln.solicited and not ln.copy_in and not r.pipelining and not r.rest:
                 rc = relay_wait_link(r, ln)
-            elif r.eof and not (ln.pending and ln.solicited):
+            elif r.eof and (ln.copy_in or not (ln.pending and ln.solicited)):
                 return CLIENT_GONE
             else:
                 rc = relay_wait_both(r, ln)
