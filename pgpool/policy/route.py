@@ -104,7 +104,7 @@ def route(
         return _answered_here(statement, state)
     if statement.kind is Kind.EXECUTE:
         return _execute(statement, state, settings, nodes, facts, prepared)
-    reason = _bound_to_primary(statement, state, settings, nodes)
+    reason = _bound_to_primary(state, settings, nodes)
     if not statement.readonly:
         failed = reason is Reason.FAILED_TRANSACTION and statement.reason is not Reason.TRANSACTION_CONTROL
         return _primary(statement, reason if failed or reason is Reason.RAW_MODE else statement.reason)
@@ -131,7 +131,9 @@ def _execute(
 ) -> Route | NeedFacts:
     """EXECUTE goes where its statement would go, with the functions of its arguments on top."""
     if prepared is None:
-        return _primary(statement, Reason.WHERE_PREPARED, Effect.WRITE)
+        bound = _bound_to_primary(state, settings, nodes)
+        elsewhere = bound in (Reason.RAW_MODE, Reason.FAILED_TRANSACTION)
+        return _primary(statement, bound if bound and elsewhere else Reason.WHERE_PREPARED, Effect.WRITE)
     functions = tuple(dict.fromkeys(prepared.functions + statement.functions))
     both = replace(prepared, functions=functions, effect=prepared.effect | statement.effect, counter=statement.counter)
     if statement.effect & Effect.WRITE and prepared.readonly:
@@ -140,9 +142,7 @@ def _execute(
     return found if isinstance(found, NeedFacts) else replace(found, cacheable=False)
 
 
-def _bound_to_primary(
-    statement: Statement, state: State, settings: RoutingSettings, nodes: Sequence[NodeView]
-) -> Reason | None:
+def _bound_to_primary(state: State, settings: RoutingSettings, nodes: Sequence[NodeView]) -> Reason | None:
     """The reason, other than the statement's own text, why nothing could be balanced now; None when it could."""
     if not settings.mode.has_primary:
         return Reason.RAW_MODE
