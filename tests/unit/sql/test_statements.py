@@ -7,8 +7,10 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pglast import keywords as real
 
 from pgpool.model import Effect, Kind, Name, Reason
+from pgpool.sql import keywords
 from pgpool.sql.analyze import analyze
 
 
@@ -123,29 +125,9 @@ def test_statements_in_statements_end(nested: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        "(",
-        "((",
-        "(SELECT ",
-        "SELECT f(",
-        "WITH a AS (",
-        "AS ",
-        "a.",
-        "[",
-        "CASE ",
-        "set_config(",
-        "x AS (",
-        ",(",
-        "FROM (",
-    ]
-    + [
-        "WITH RECURSIVE a AS (SELECT * FROM b), ",
-        "NOT ",
-        "EXISTS(",
-        "a JOIN b ON ",
-        "))",
+        *("(", "((", "(SELECT ", "SELECT f(", "WITH a AS (", "AS ", "a.", "[", "CASE ", "set_config(", "x AS (", ",("),
+        *("FROM (", "WITH RECURSIVE a AS (SELECT * FROM b), ", "NOT ", "EXISTS(", "a JOIN b ON ", "))", "+-", "; "),
         "UNION SELECT 1 ",
-        "+-",
-        "; ",
     ],
 )
 def test_time_is_linear(piece: str) -> None:
@@ -166,3 +148,10 @@ def test_any_text_gets_an_answer(text: str) -> None:
     assert found.readonly == (found.reason is Reason.BALANCED)
     if found.kind is Kind.UNKNOWN:
         assert found.effect & Effect.WRITE
+
+
+def test_keyword_lists_are_those_of_the_grammar() -> None:
+    assert real.RESERVED_KEYWORDS - {"system_user"} == keywords.RESERVED
+    calls = keywords.SYNTAX_CALLS | keywords.LATE_SYNTAX_CALLS
+    assert (calls | keywords.TYPES) - {"varying"} == real.COL_NAME_KEYWORDS
+    assert not keywords.RESERVED & (calls | keywords.TYPES | keywords.ON_PRIMARY)
