@@ -104,7 +104,7 @@ cdef int op_copy_begins(CLink *ln) noexcept nogil:
         op = ln.ops[i & (ln.cap - 1)]
         if op == OP_COPY_END and not ended:
             ended = 1
-        elif (op & 0xFF) == 83 and not ended and (op_head(ln) & 0xFF) == 69:
+        elif (op & 0xFF) == 83 and not ended:
             if not op & OP_OURS:
                 ln.pending -= 1
         else:

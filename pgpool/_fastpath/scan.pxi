@@ -403,7 +403,8 @@ cdef int relay_scan(CRelay *r) noexcept nogil:
             if kind != 100:
                 if avail < r.total:
                     return MORE
-                r.cur.solicited = 1
+                # a simple query is over then; an Execute is answered when a Sync or Flush follows
+                r.cur.solicited = (op_head(r.cur) & 0xFF) == 81
                 if not r.cur.copy_in and r.cur.head != r.cur.tail and op_push(r.cur, OP_COPY_END) < 0:
                     return NO_MEMORY                       # sent before the backend said that it wants data
                 r.cur.copy_in = 0
