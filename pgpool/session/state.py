@@ -248,6 +248,7 @@ class Session:
 
     def ask(self, pooled: PooledLink, *statements: bytes) -> bool:
         """Run statements on a link without the client seeing it; False when one failed."""
+        self.until(self.relay.flush)  # what the client has sent before goes first
         for sql in statements:
             self.relay.ask(pooled.link, sql)
         self.until(lambda: self.relay.finish(pooled.link))
@@ -256,6 +257,7 @@ class Session:
     def query(self, sql: str) -> list[tuple[str | None, ...]]:
         """Rows of a catalog query, on the primary in the client's own session. Raises SessionFatal when it fails."""
         pooled = self.primary
+        self.until(self.relay.flush)
         self.relay.ask(pooled.link, messages.raw(sql), capture=True)
         self.until(lambda: self.relay.finish(pooled.link))
         pooled.link.take_failure()
