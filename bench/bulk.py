@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import machine, procs, results, targets
-from bench.run import chosen, keep, say, started
+from bench.run import chosen, json_option, keep, orderly, say, started
 from tests.support import wire
 from tests.support.postgres import Cluster
 
@@ -181,9 +181,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--targets", default="direct,pgpool2,ours", help=f"some of {','.join(TARGETS)}")
-    parser.add_argument("--json", metavar="FILE", type=Path)
+    json_option(parser)
     opts = parser.parse_args(argv)
     names = chosen(opts.targets, TARGETS, "target")
+    orderly()
     data = copy_messages(opts.megabytes * 1_000_000)
     pieces: list[Piece] = []
     cluster = targets.make_cluster(scale=1)

@@ -7,10 +7,8 @@ nobody else maps. PSS also counts its share of the pages held in common (shared 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import psutil
@@ -163,8 +161,8 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(names: list[str], children: int, seconds: int, keep: Path | None) -> int:
-    """Measure those of pgpool2 and ours which are in `names`, print, keep; 1 when one of them failed."""
+def run(names: list[str], children: int, seconds: int) -> dict:
+    """Measure those of pgpool2 and ours which are in `names`, print, and return what a results file holds."""
     rows, failed = [], {}
     cluster = targets.make_cluster(scale=10)
     try:
@@ -181,9 +179,6 @@ def run(names: list[str], children: int, seconds: int, keep: Path | None) -> int
     failed |= {row.target: row.error for row in rows if row.error}
     for name, why in failed.items():
         print(f"FAILED {name}: {why}")
-    if keep is not None:
-        data = {**machine.facts(), "kind": "memory", "options": {"clients": CLIENTS, "seconds": seconds}}
-        data |= {"rows": [dataclasses.asdict(row) for row in rows], "not_run": failed}
-        keep.parent.mkdir(parents=True, exist_ok=True)
-        keep.write_text(json.dumps(data, indent=1) + "\n")
-    return 1 if failed else 0
+    data = {**machine.facts(), "kind": "memory", "options": {"clients": CLIENTS, "seconds": seconds}}
+    data |= {"rows": [dataclasses.asdict(row) for row in rows], "not_run": failed}
+    return data

@@ -1,7 +1,7 @@
 """`python -m bench.profile`: system calls and instructions per query, which repeat where times do not.
 
-Both are differences: a session with N queries and one with 2N, on a proxy with one child; what start, login and end of
-the session cost cancels out. One client, one statement shape, reads go to the standby (the session has both nodes).
+Both are differences: a session with N queries and one with 2N, on a proxy with one child; what login and end of the
+session cost cancels out. One client, one statement shape, reads go to the standby (the session has both nodes).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import re
 import shutil
 import signal
@@ -19,14 +20,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from bench import machine, pgbench, procs, targets
-from bench.run import chosen, keep, say
+from bench.run import chosen, json_option, keep, orderly, say
 from tests.support.pgpool import Pgpool
 from tests.support.places import pg_bin, short_dir, wait_until
 from tests.support.postgres import Cluster
 
 TARGETS = ("relay", "pgbouncer", "pgpool2", "ours")
-MODES = ("simple", "extended", "prepared")
+MODES = {
+    "simple": ("-S", "-M", "simple"),
+    "extended": ("-S", "-M", "extended"),
+    "prepared": ("-S", "-M", "prepared"),
+    "connect": ("-S", "-M", "simple", "-C"),
+}
+"""What one query is; `connect` is a connection with one query in it."""
 SETTINGS = {"num_init_children": 1, "backend_weight0": 0, "child_life_time": 0}
 _INSTRUCTIONS = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 
@@ -73,7 +82,7 @@ def queries(target: targets.Target, mode: str, count: int) -> None:
     """One session with `count` point selects."""
     pgbench.run(
         pg_bin() / "pgbench", target.host, target.port, targets.DATABASE, clients=1, threads=1,
-        options=("-S", "-M", mode), transactions=count, timeout=300,
+        options=MODES[mode], transactions=count, timeout=300,
     )  # fmt: skip
     time.sleep(0.3)
 
@@ -169,27 +178,51 @@ def watched(name: str, cluster: Cluster) -> Iterator[tuple[targets.Target, Path]
         target.stop()
 
 
-def session_instructions(name: str, cluster: Cluster, mode: str, count: int) -> int:
-    """Instructions of all processes of the proxy from start to end, with one session of `count` queries in it."""
+def rounded(mode: str, count: int) -> int:
+    """How many queries of that mode stand for `count`: a connection costs as much as hundreds of queries."""
+    return max(10, count // 20) if mode == "connect" else count
+
+
+def life(name: str, cluster: Cluster, counts: dict[str, int], files: Path | None = None) -> int:
+    """Start a proxy, run a session for each mode, stop it; instructions of the process that served, forebears included.
+
+    A forked process starts with the count of its parent, so only the difference of two lives means something.
+    `files`: a directory which gets the callgrind files.
+    """
     with watched(name, cluster) as (target, place):
-        queries(target, mode, count)
+        for mode, count in counts.items():
+            queries(target, mode, count)
         assert target.pid is not None
         members = procs.family(target.pid)
-        members[0].send_signal(signal.SIGINT if name != "relay" else signal.SIGTERM)
+        members[0].send_signal(signal.SIGTERM if name == "relay" else signal.SIGINT)
         for process in members:
-            with contextlib.suppress(Exception):
-                process.wait(30)
-        files = sorted(place.glob("callgrind.out.*"))
-        totals = [parse_callgrind(path.read_text()) for path in files if path.stat().st_size]
+            with contextlib.suppress(psutil.Error):
+                process.wait(60)
+        totals = {}
+        for process in members:
+            path = place / f"callgrind.out.{process.pid}"
+            if path.exists() and path.stat().st_size:
+                totals[process.pid] = parse_callgrind(path.read_text())
+                if files is not None:
+                    files.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, files / f"{name}.{process.pid}.callgrind")
+    if len(totals) > 1:  # the parent serves nobody where there are children
+        totals.pop(target.pid, None)
     if not totals:
         raise RuntimeError("callgrind wrote no file")
-    return sum(totals)
+    return max(totals.values())
 
 
-def instructions(name: str, cluster: Cluster, mode: str, count: int) -> float:
-    """User-space instructions per query: two lives of the proxy, which differ in `count` queries."""
-    once = session_instructions(name, cluster, mode, count)
-    return (session_instructions(name, cluster, mode, 2 * count) - once) / count
+def instructions(
+    name: str, cluster: Cluster, modes: list[str], count: int, files: Path | None = None
+) -> dict[str, float]:
+    """User-space instructions per query of each mode: lives of the proxy which differ in `count` queries of it."""
+    counts = {mode: rounded(mode, count) for mode in modes}
+    floor = life(name, cluster, counts, files)
+    found = {}
+    for mode, number in counts.items():
+        found[mode] = round((life(name, cluster, {**counts, mode: 2 * number}) - floor) / number)
+    return found
 
 
 # --- the program ----------------------------------------------------------------------------------------------------
@@ -197,24 +230,26 @@ def instructions(name: str, cluster: Cluster, mode: str, count: int) -> float:
 
 def measure(name: str, cluster: Cluster, modes: list[str], opts: argparse.Namespace) -> list[Row]:
     """A row per mode; a fault is a row with its reason."""
-    rows = []
-    for mode in modes:
-        calls = ir = None
-        try:
-            if opts.strace:
-                target = targets.make(name, cluster, SETTINGS)
-                try:
-                    target.start()
+    rows = {mode: Row(name, mode) for mode in modes}
+    try:
+        mode = modes[0]
+        if opts.strace:
+            target = targets.make(name, cluster, SETTINGS)
+            try:
+                target.start()
+                for mode in modes:
                     calls = system_calls(target, mode, opts.queries)
-                finally:
-                    target.stop()
-            if opts.callgrind:
-                ir = round(instructions(name, cluster, mode, opts.queries))
-            rows.append(Row(name, mode, calls, ir))
-        except Exception as error:
-            rows.append(Row(name, mode, calls, ir, f"{type(error).__name__}: {error}"))
-        say(line(rows[-1]))
-    return rows
+                    rows[mode] = dataclasses.replace(rows[mode], calls=calls)
+            finally:
+                target.stop()
+        if opts.callgrind:
+            for mode, count in instructions(name, cluster, modes, opts.instructions, opts.files).items():
+                rows[mode] = dataclasses.replace(rows[mode], instructions=count)
+    except Exception as error:
+        rows[mode] = dataclasses.replace(rows[mode], error=f"{type(error).__name__}: {error}")
+    for row in rows.values():
+        say(line(row))
+    return list(rows.values())
 
 
 def line(row: Row) -> str:
@@ -230,23 +265,28 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__.splitlines()[0])
     parser.add_argument("--targets", default=",".join(TARGETS), help=f"some of {','.join(TARGETS)}")
     parser.add_argument("--modes", default=",".join(MODES), help=f"some of {','.join(MODES)}")
-    parser.add_argument("--queries", type=int, default=500, help="N (default 500)")
+    parser.add_argument("--queries", type=int, default=500, help="N of the system calls (default 500)")
+    parser.add_argument("--instructions", type=int, default=2000, help="N of the instructions (default 2000)")
     parser.add_argument("--no-strace", dest="strace", action="store_false")
     parser.add_argument("--no-callgrind", dest="callgrind", action="store_false")
-    parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("--files", metavar="DIR", type=Path, help="keep callgrind files, for callgrind_annotate")
+    json_option(parser)
     opts = parser.parse_args(argv)
     for tool, wanted in (("strace", opts.strace), ("valgrind", opts.callgrind)):
         if wanted and shutil.which(tool) is None:
             raise SystemExit(f"{tool} is not installed")
+    orderly()
+    os.environ["PYTHONHASHSEED"] = "0"  # else starting Python costs another count each time
     rows: list[Row] = []
     cluster = targets.make_cluster(scale=1)
     try:
         for name in chosen(opts.targets, TARGETS, "target"):
-            rows += measure(name, cluster, chosen(opts.modes, MODES, "mode"), opts)
+            rows += measure(name, cluster, chosen(opts.modes, tuple(MODES), "mode"), opts)
     finally:
         cluster.remove()
     print("\n".join(line(row) for row in rows))
-    kept = {**machine.facts(), "kind": "profile", "options": {"queries": opts.queries}}
+    ran = {"queries": opts.queries, "instructions": opts.instructions}
+    kept = {**machine.facts(), "kind": "profile", "options": ran}
     keep({**kept, "rows": [dataclasses.asdict(row) for row in rows]}, opts.json)
     return 1 if any(row.error for row in rows) else 0
 

@@ -7,12 +7,13 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import machine, pgbench, procs, results, targets
+from bench import machine, memory, pgbench, procs, results, targets
 from bench.results import Cell
 from bench.workloads import BY_NAME, TARGETS, WORKLOADS, Workload
 from tests.support.places import pg_bin
@@ -135,7 +136,7 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=10, help="pgbench scale (default 10)")
     parser.add_argument("--targets", default=",".join(TARGETS), help=f"some of {','.join(TARGETS)}")
     parser.add_argument("--workloads", default=",".join(BY_NAME), help=f"some of {','.join(BY_NAME)}")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="keep everything measured here (bench/results/...)")
+    json_option(parser)
     parser.add_argument("--markdown", action="store_true", help="print the table of the README")
     parser.add_argument("--from", dest="source", metavar="FILE", type=Path, help="measure nothing: report a kept FILE")
     parser.add_argument("--memory", action="store_true", help="memory and time to the first query instead of speed")
@@ -181,10 +182,26 @@ def compare(names: list[str], workloads: list[Workload], opts: argparse.Namespac
     return data
 
 
+def orderly() -> None:
+    """SIGTERM ends the program through its `finally` clauses, so that no server and no directory stays behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    where = "keep everything measured: in FILE, or in bench/results"
+    parser.add_argument("--json", metavar="FILE", type=Path, nargs="?", const=Path(), help=where)
+
+
 def keep(data: dict, path: Path | None) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(data, indent=1) + "\n")
+    """Write a results file: to `path`, or for Path() to bench/results/KIND-DATE.json; for None nowhere."""
+    if path is None:
+        return
+    if path == Path():
+        day = data["date"].replace(":", "").rstrip("Z")
+        path = Path(__file__).parent / "results" / f"{data['kind']}-{day}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1) + "\n")
+    say(f"kept in {path}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -194,10 +211,11 @@ def main(argv: list[str] | None = None) -> int:
         show(json.loads(opts.source.read_text()), opts.markdown)
         return 0
     names = chosen(opts.targets, TARGETS, "target")
+    orderly()
     if opts.memory:
-        from bench import memory
-
-        return memory.run(names, opts.children, opts.seconds, opts.json)
+        data = memory.run(names, opts.children, opts.seconds)
+        keep(data, opts.json)
+        return 1 if data["not_run"] else 0
     workloads = [w for w in WORKLOADS if w.name in chosen(opts.workloads, tuple(BY_NAME), "workload")]
     data = compare(names, workloads, opts)
     keep(data, opts.json)
