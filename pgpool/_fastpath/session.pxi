@@ -234,8 +234,7 @@ cdef class Relay:
 
     def message(self):
         """The message at hand, as far as it is here, header included."""
-        cdef Py_ssize_t n = self.c.rx.end - self.c.pos
-        return PyBytes_FromStringAndSize(self.c.rx.data + self.c.pos, n if n < self.c.total else self.c.total)
+        return PyBytes_FromStringAndSize(self.c.rx.data + self.c.pos, min(self.c.rx.end - self.c.pos, self.c.total))
 
     def told(self):
         """The message just sent on (after TOLD), header included."""

@@ -18,6 +18,7 @@ from pgpool.model import ClusterMode, NodeState, NodeView
 from pgpool.policy.route import RoutingSettings
 from pgpool.shared import Child, RequestKind, Shared
 from pgpool.system import process, signals
+from pgpool.wire import messages
 
 
 @dataclass(slots=True)
@@ -53,6 +54,11 @@ class Worker:
             self._nodes_epoch = epoch
             self._nodes_time = time.monotonic()
         return self._nodes
+
+    def secret(self, user: str, configured: str) -> str:
+        """The password for our own connections as ``user``: the configured one, decrypted, or that of pool_passwd."""
+        admission = self.passwords.own(user, configured) if self.passwords is not None else None
+        return messages.text(admission.password) if admission is not None and admission.password else ""
 
     def node(self, node_id: int) -> NodeView | None:
         return next((n for n in self.nodes() if n.id == node_id), None)
