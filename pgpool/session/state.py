@@ -350,7 +350,8 @@ class Session:
         usable = tuple(n for n in self.worker.nodes() if n.id in self.marks and n.weight > 0)
         self.balance_on(self.primary_id)
         if usable:
-            drawn = draw_ring(usable, 256, self.worker.dice)
+            who = (self.startup.application_name, self.startup.database, self.startup.user)
+            drawn = draw_ring(usable, 256, self.worker.dice, self.routing, *who)
             self.relay.set_ring(bytes(self.relay.index_of(self.entry.links[i].link) for i in drawn))
 
     # -- keeping nodes in step --------------------------------------------------------------------------------------

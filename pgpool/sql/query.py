@@ -25,20 +25,6 @@ class Scanner(Expressions):
 
     def __init__(self, tokens: Sequence[Token], first: int, end: int, state: In = In.START):
         super().__init__(tokens, first, end, state)
-        self.steps = {
-            In.START: self.start,
-            In.EXPR: self.expression,
-            In.CTE_NAME: self.cte_name,
-            In.CTE_AS: self.cte_as,
-            In.CTE_AFTER: self.cte_after,
-            In.CTE_TAIL: self.cte_tail,
-            In.TABLE: self.from_name,
-            In.FROM: self.from_item,
-            In.ITEM: self.after_item,
-            In.ON: self.expression,
-            In.NAMES: self.names_only,
-            In.DML: self.dml,
-        }
 
     def run(self) -> Query:
         """Raises Hard."""
@@ -50,7 +36,7 @@ class Scanner(Expressions):
             elif token.kind is Tok.UNICODE:
                 raise Hard(token.value)
             else:
-                self.steps[level.state](level, token)
+                _STEPS[level.state](self, level, token)
             self.i += 1
         if len(self.levels) != 1 or self.levels[-1].state not in COMPLETE:
             raise Hard("end of text")
@@ -259,3 +245,19 @@ class Scanner(Expressions):
         if any(t.kind is Tok.WORD and t.value in kw.QUERY_STARTS for t in tokens[first:end]):
             raise Hard("subquery")
         return inner.run().functions
+
+
+_STEPS = {
+    In.START: Scanner.start,
+    In.EXPR: Scanner.expression,
+    In.CTE_NAME: Scanner.cte_name,
+    In.CTE_AS: Scanner.cte_as,
+    In.CTE_AFTER: Scanner.cte_after,
+    In.CTE_TAIL: Scanner.cte_tail,
+    In.TABLE: Scanner.from_name,
+    In.FROM: Scanner.from_item,
+    In.ITEM: Scanner.after_item,
+    In.ON: Scanner.expression,
+    In.NAMES: Scanner.names_only,
+    In.DML: Scanner.dml,
+}
