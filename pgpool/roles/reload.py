@@ -6,9 +6,11 @@ from ..auth import hba, passwd
 from ..auth.hba import Hba
 from ..auth.passwd import PasswordFile
 from ..config.settings import Settings, load
-from ..errors import ConfigFaults
+from ..errors import ConfigFaults, Fault
 from ..model import NodeState
+from ..policy.route import RoutingSettings
 from ..shared import Shared
+from ..sql.names import BadList
 from ..system.logs import Level, log
 from .options import Options
 
@@ -24,6 +26,7 @@ def read_again(
     down = nodes_down(shared) if shared is not None else frozenset()
     try:
         loaded = load(options.config_file, base=settings, down=down)
+        check_lists(loaded.settings)
     except ConfigFaults as err:
         if not quiet:
             for fault in err.faults:
@@ -39,6 +42,16 @@ def read_again(
             log.log(Level[message.level], f"{place}{message.text}", message.detail)
     log.configure(loaded.settings)
     return loaded.settings
+
+
+def check_lists(settings: Settings) -> None:
+    """Raises ConfigFaults for a list of functions, patterns or preferences that routing cannot use."""
+    try:
+        RoutingSettings.of(settings)
+    except BadList as bad:
+        places = [place for (name, _), place in settings.origins.items() if name in str(bad)]
+        file, line = places[0] if places else (settings.config_file, 0)
+        raise ConfigFaults([Fault(file, line, str(bad))]) from None
 
 
 def read_passwords(settings: Settings, options: Options, *, quiet: bool = False) -> PasswordFile:
