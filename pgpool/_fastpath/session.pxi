@@ -275,9 +275,8 @@ cdef class Relay:
         cdef CRelay *r = &self.c
         cdef CLink *ln = &link.c
         cdef int kind = <uint8_t> r.rx.data[r.pos], rc = MORE
-        cdef Py_ssize_t have = r.rx.end - r.pos
         cdef const char *sql = NULL
-        cdef Py_ssize_t n = 0
+        cdef Py_ssize_t n = 0, have = r.rx.end - r.pos
         cdef int flag = OP_NOTIFY if notify else 0
         if have > r.total:
             have = r.total
