@@ -326,6 +326,7 @@ def _start(command: Command) -> int:
     # Heavy: everything the children need is imported here, once, before they are forked; stop and reload do without.
     from ..roles import notyet, parent, reload
 
+    notyet.refuse(settings)
     reload.check_lists(settings)
     rules = reload.read_rules(settings, options)
     for warning in (*notyet.missing(settings), log.destination_warning(settings)):
@@ -364,9 +365,10 @@ def _check(command: Command) -> int:
     loaded = load(options.config_file)
     log.configure(loaded.settings.replace(log_min_messages="info"), debug=options.debug)
     _tell(loaded)
-    from ..roles.reload import check_lists  # routing is loaded for this and for the start only
+    from ..roles import notyet, reload  # routing is loaded for this and for the start only
 
-    check_lists(loaded.settings)
+    notyet.refuse(loaded.settings)
+    reload.check_lists(loaded.settings)
     faults = _check_files(loaded.settings, options)
     for finding in _sizing(loaded.settings, options):
         log.log(Level[finding.level], finding.text)

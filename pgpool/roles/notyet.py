@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..config.settings import Settings
+from ..errors import ConfigFaults, Fault
 from ..model import ClusterMode
 
+_REFUSED: tuple[tuple[str, str, Callable[[Settings], bool]], ...] = (
+    (
+        "backend_clustering_mode",
+        "native_replication and snapshot_isolation are not there yet: writes would reach one node only",
+        lambda s: s.mode in (ClusterMode.NATIVE_REPLICATION, ClusterMode.SNAPSHOT_ISOLATION),
+    ),
+    ("ssl", "TLS is not there yet: what should be encrypted would travel in the clear", lambda s: s.ssl),
+)
+"""What must not be served half: pgpool does not start."""
+
 _MISSING: tuple[tuple[str, Callable[[Settings], bool]], ...] = (
-    ("backend_clustering_mode = 'native_replication'", lambda s: s.mode is ClusterMode.NATIVE_REPLICATION),
-    ("backend_clustering_mode = 'snapshot_isolation'", lambda s: s.mode is ClusterMode.SNAPSHOT_ISOLATION),
     ("process_management_mode = dynamic", lambda s: s.process_management_mode == "dynamic"),
-    ("ssl = on", lambda s: s.ssl),
     ("use_watchdog = on", lambda s: s.use_watchdog),
     ("memory_cache_enabled = on", lambda s: s.memory_cache_enabled),
     ("failover_command", lambda s: bool(s.failover_command)),
@@ -20,6 +28,17 @@ _MISSING: tuple[tuple[str, Callable[[Settings], bool]], ...] = (
     ("auto_failback = on", lambda s: s.auto_failback),
     ("detach_false_primary = on", lambda s: s.detach_false_primary),
 )
+
+
+def refuse(settings: Settings) -> None:
+    """Raises ConfigFaults when the configuration asks for what would do harm if it were ignored."""
+    faults = []
+    for name, reason, asked in _REFUSED:
+        if asked(settings):
+            file, line = settings.origins.get((name, None), (settings.config_file, 0))
+            faults.append(Fault(file, line, f"{name}: {reason}"))
+    if faults:
+        raise ConfigFaults(faults)
 
 
 def missing(settings: Settings) -> list[str]:
