@@ -1,0 +1,198 @@
+"""Prepared statements over two nodes, by protocol and by SQL (what_users_ask.md B4)."""
+
+import psycopg
+import pytest
+
+from tests.support.nodes import where
+from tests.support.wire import SYNC, RawClient, bind, close, describe, execute, parse, query
+
+pytestmark = pytest.mark.needs_pgpool
+
+
+@pytest.fixture
+def conn(standby_reads):
+    with standby_reads.connect() as made:
+        yield made
+
+
+@pytest.fixture
+def client(standby_reads):
+    with RawClient.login(standby_reads) as made:
+        yield made
+
+
+def port(messages) -> int:
+    rows = [m for m in messages if m.kind == "D"]
+    assert rows, messages
+    return int(rows[0].columns[0])
+
+
+def run(name: str, *values: str) -> bytes:
+    return bind(name, values=values) + execute() + SYNC
+
+
+PORT = "SELECT inet_server_port()"
+
+
+def test_read_parsed_outside_runs_inside_a_writing_transaction(client, cluster, table):
+    name = table()
+    client.ask(parse(PORT, "p"), SYNC)
+    assert port(client.ask(run("p"))) == cluster.standby.port
+    client.ask(query("BEGIN"))
+    client.ask(query(f"INSERT INTO {name} VALUES (1, 'x')"))
+    assert port(client.ask(run("p"))) == cluster.primary.port
+    client.ask(query("COMMIT"))
+    assert port(client.ask(run("p"))) == cluster.standby.port
+
+
+def test_parse_only_then_bind_after_begin(client, cluster):
+    client.ask(parse(PORT, "p"), SYNC)
+    client.ask(query("BEGIN"))
+    assert port(client.ask(run("p"))) == cluster.standby.port
+    client.ask(query("ROLLBACK"))
+
+
+def test_parsed_in_a_writing_transaction_runs_outside(client, cluster, table):
+    name = table()
+    client.ask(query("BEGIN"))
+    client.ask(query(f"INSERT INTO {name} VALUES (1, 'x')"))
+    client.ask(parse(PORT, "p"), SYNC)
+    client.ask(query("COMMIT"))
+    assert port(client.ask(run("p"))) in (cluster.standby.port, cluster.primary.port)
+    assert port(client.ask(run("p"))) in (cluster.standby.port, cluster.primary.port)
+    client.ask(close("S", "p"), SYNC)
+    assert client.ask(bind("p"), SYNC)[0].fields["C"] == "26000"
+
+
+def test_close_closes_on_both(client, cluster, table):
+    """Used on both nodes, closed, and made again with another text."""
+    name = table()
+    client.ask(parse(PORT, "p"), SYNC)
+    client.ask(run("p"))
+    client.ask(query("BEGIN"))
+    client.ask(query(f"INSERT INTO {name} VALUES (1, 'x')"))
+    client.ask(run("p"))
+    client.ask(query("ROLLBACK"))
+    client.ask(close("S", "p"), SYNC)
+    client.ask(parse("SELECT 'new'", "p"), SYNC)
+    for begin in ("SELECT 1", f"BEGIN; INSERT INTO {name} VALUES (1, 'x')"):
+        client.ask(query(begin))
+        assert [m for m in client.ask(run("p")) if m.kind == "D"][0].columns == [b"new"]
+    client.ask(query("ROLLBACK"))
+
+
+def test_parsed_in_a_transaction_that_is_rolled_back(client):
+    """Named statements are not transactional: it survives."""
+    client.ask(query("BEGIN"))
+    client.ask(parse("SELECT 'kept'", "p"), SYNC)
+    client.ask(query("ROLLBACK"))
+    assert [m for m in client.ask(run("p")) if m.kind == "D"][0].columns == [b"kept"]
+
+
+def test_write_statement_by_name(client, cluster, table):
+    name = table()
+    client.ask(parse(f"INSERT INTO {name} VALUES ($1, 'x')", "w"), SYNC)
+    for number in range(5):
+        assert client.ask(run("w", str(number)))[-2].tag == "INSERT 0 1"
+    assert cluster.primary.value(f"SELECT count(*) FROM {name}") == 5
+
+
+def test_describe_statement_answers_from_where_it_is(client):
+    messages = client.ask(parse("SELECT $1::int AS a, $2::text AS b", "d"), describe("S", "d"), SYNC)
+    assert [m.kind for m in messages] == ["1", "t", "T", "Z"]
+    assert [m.kind for m in client.ask(describe("S", "d"), SYNC)] == ["t", "T", "Z"]
+
+
+def test_sql_prepare(conn, cluster, table):
+    name = table()
+    conn.execute("PREPARE r AS SELECT inet_server_port()")
+    conn.execute(f"PREPARE w AS INSERT INTO {name} VALUES (1, 'x') RETURNING inet_server_port()")
+    assert where(conn, cluster, "EXECUTE r") == "standby"
+    conn.execute("BEGIN")
+    assert where(conn, cluster, "EXECUTE w") == "primary"
+    assert where(conn, cluster, "EXECUTE r") == "primary"
+    conn.execute("ROLLBACK")
+    assert where(conn, cluster, "EXECUTE r") == "standby"
+    conn.execute("DEALLOCATE r")
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+        conn.execute("EXECUTE r")
+    conn.execute("PREPARE r AS SELECT inet_server_port(), 2")
+    assert where(conn, cluster, "EXECUTE r") == "standby"
+    conn.execute("DEALLOCATE PREPARE ALL")
+    for name in ("r", "w"):
+        with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+            conn.execute(f"EXECUTE {name}")
+
+
+def test_sql_prepare_with_parameters_and_types(conn, table):
+    name = table(rows="SELECT g, 't' || g FROM generate_series(1, 9) g")
+    conn.execute(f"PREPARE q (int, text) AS SELECT t FROM {name} WHERE id = $1 AND t <> $2")
+    assert [conn.execute(f"EXECUTE q({n}, 'x')").fetchone()[0] for n in (1, 5, 9)] == ["t1", "t5", "t9"]
+    assert conn.execute("EXECUTE q(1, 't1')").fetchone() is None
+
+
+def test_prepare_in_rolled_back_transaction(conn):
+    """SQL PREPARE is not transactional either."""
+    conn.execute("BEGIN")
+    conn.execute("PREPARE k AS SELECT 'kept'")
+    conn.execute("ROLLBACK")
+    assert conn.execute("EXECUTE k").fetchone() == ("kept",)
+
+
+def test_discard_all_forgets_on_every_node(conn, cluster):
+    conn.execute("PREPARE g AS SELECT inet_server_port()")
+    assert where(conn, cluster, "EXECUTE g") == "standby"
+    conn.execute("DISCARD ALL")
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+        conn.execute("EXECUTE g")
+    conn.execute("PREPARE g AS SELECT inet_server_port() + 0")
+    assert where(conn, cluster, "EXECUTE g") == "standby"
+
+
+def test_discard_plans_and_sequences_keep_statements(conn):
+    conn.execute("PREPARE d AS SELECT 1")
+    for what in ("PLANS", "SEQUENCES", "TEMP"):
+        conn.execute(f"DISCARD {what}")
+        assert conn.execute("EXECUTE d").fetchone() == (1,)
+
+
+def test_names_do_not_leak_into_the_next_session(shared):
+    """One child, pooled connection, the same names again: both by protocol and by SQL."""
+    pgpool = shared(num_init_children=1, backend_weight0=0)
+    for text in ("one", "two", "three"):
+        with RawClient.login(pgpool) as client:
+            assert client.ask(parse(f"SELECT '{text}'", "same"), SYNC)[0].kind == "1"
+            assert client.ask(run("same"))[1].columns == [text.encode()]
+            assert client.ask(query(f"PREPARE sql AS SELECT '{text}'"))[0].kind == "C"
+            assert client.ask(query("EXECUTE sql"))[1].columns == [text.encode()]
+            client.send(b"X\0\0\0\4")
+            client.wait_closed()
+
+
+def test_temporary_statement_names_with_special_characters(conn):
+    conn.execute('PREPARE "Odd ""Name" AS SELECT 1')
+    assert conn.execute('EXECUTE "Odd ""Name"').fetchone() == (1,)
+    conn.execute("PREPARE CamelCase AS SELECT 2")
+    assert conn.execute("EXECUTE camelcase").fetchone() == (2,)
+    conn.execute('DEALLOCATE "Odd ""Name"')
+
+
+def test_prepared_statement_follows_settings(conn):
+    """A plan made under one search_path or DateStyle answers under the next as PostgreSQL would."""
+    ask = "SELECT %s::date::text"
+    assert conn.execute(ask, ("2020-02-03",), prepare=True).fetchone() == ("2020-02-03",)
+    conn.execute("SET DateStyle = 'German'")
+    assert conn.execute(ask, ("2020-02-03",), prepare=True).fetchone() == ("03.02.2020",)
+
+
+def test_long_lived_statement_after_ddl(conn, cluster, table):
+    """B4: 0A000 comes through once, the session lives, a new Parse works."""
+    name = table(rows="VALUES (1, 'x')")
+    with conn.cursor() as cursor:
+        ask = f"SELECT * FROM {name}"
+        assert cursor.execute(ask, prepare=True).fetchall() == [(1, "x")]
+        cluster.execute(f"ALTER TABLE {name} ADD COLUMN n int DEFAULT 3")
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            cursor.execute(ask, prepare=True)
+        conn.execute("DEALLOCATE ALL")
+        assert conn.execute(f"SELECT n FROM {name}").fetchone() == (3,)
