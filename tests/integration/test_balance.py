@@ -111,7 +111,8 @@ def test_copy(conn, cluster, things):
 
     def copied(sql: str) -> int:
         with conn.cursor().copy(sql) as copy:
-            return int(list(copy.rows())[0][0])
+            rows = list(copy.rows())
+        return int(rows[0][0])
 
     assert copied(f"COPY (SELECT {PORT}) TO STDOUT") == cluster.standby.port
     assert copied(f"COPY (UPDATE bal.plain SET id = id RETURNING {PORT}) TO STDOUT") == cluster.primary.port

@@ -122,7 +122,7 @@ def test_old_key_after_reuse(make_pgpool, postgres):
 
 @pytest.mark.needs_pgpool
 def test_all_children_busy(make_pgpool, postgres):
-    """The cancel needs a child to read it; with every child busy it waits, and is carried out as soon as one is free.
+    """The cancel needs a child to read it; with every child busy it waits until one is free.
 
     With one child left it must work at once (pgdog#1362: dropped when saturated).
     """

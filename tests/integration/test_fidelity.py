@@ -8,7 +8,8 @@ import pytest
 from tests.support.servers import FaultProxy, Pgpool, wait_until
 from tests.support.wire import FLUSH, SYNC, TERMINATE, Closed, RawClient, bind, execute, parse, query, readable
 
-from .fidelity_scripts import SCRIPTS, Step, run
+from .fidelity_extended import SCRIPTS
+from .fidelity_scripts import Step, run
 
 NUMBERS = "(1, 'one'), (2, 'two'), (3, 'three'), (4, 'four'), (5, 'five')"
 
@@ -26,7 +27,8 @@ def fid(cluster):
             cluster.execute("SET lock_timeout = '2s';" + sql)
         except psycopg.errors.LockNotAvailable:  # a session of an earlier test hangs: it has failed already
             cluster.primary.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'app' AND pid <> pg_backend_pid()"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = 'app' AND pid <> pg_backend_pid()"
             )
             cluster.execute(sql)
 

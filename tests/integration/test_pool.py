@@ -175,7 +175,7 @@ def test_killed_while_pooled(one_child, postgres):
     for _ in range(3):
         pid = pid_of(one_child)
         postgres.execute(f"SELECT pg_terminate_backend({pid})")
-        wait_until(lambda: not postgres.backends(f"pid = {pid}"), "the backend to end", 10)
+        wait_until(lambda pid=pid: not postgres.backends(f"pid = {pid}"), "the backend to end", 10)
         started = time.monotonic()
         assert pid_of(one_child) != pid
         assert time.monotonic() - started < 0.9, "a sleeping second"

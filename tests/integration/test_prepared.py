@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from tests.support.nodes import where
-from tests.support.wire import SYNC, RawClient, bind, close, describe, execute, parse, query
+from tests.support.wire import SYNC, Message, RawClient, bind, close, describe, execute, parse, query
 
 pytestmark = pytest.mark.needs_pgpool
 
@@ -22,9 +22,14 @@ def client(standby_reads):
 
 
 def port(messages) -> int:
+    return int(row(messages).columns[0])
+
+
+def row(messages) -> Message:
+    """The first DataRow."""
     rows = [m for m in messages if m.kind == "D"]
     assert rows, messages
-    return int(rows[0].columns[0])
+    return rows[0]
 
 
 def run(name: str, *values: str) -> bytes:
@@ -77,7 +82,7 @@ def test_close_closes_on_both(client, cluster, table):
     client.ask(parse("SELECT 'new'", "p"), SYNC)
     for begin in ("SELECT 1", f"BEGIN; INSERT INTO {name} VALUES (1, 'x')"):
         client.ask(query(begin))
-        assert [m for m in client.ask(run("p")) if m.kind == "D"][0].columns == [b"new"]
+        assert row(client.ask(run("p"))).columns == [b"new"]
     client.ask(query("ROLLBACK"))
 
 
@@ -86,7 +91,7 @@ def test_parsed_in_a_transaction_that_is_rolled_back(client):
     client.ask(query("BEGIN"))
     client.ask(parse("SELECT 'kept'", "p"), SYNC)
     client.ask(query("ROLLBACK"))
-    assert [m for m in client.ask(run("p")) if m.kind == "D"][0].columns == [b"kept"]
+    assert row(client.ask(run("p"))).columns == [b"kept"]
 
 
 def test_write_statement_by_name(client, cluster, table):

@@ -1,4 +1,4 @@
-"""Transactions over two nodes: reads on the standby, state carried along, errors and savepoints (behaviour.md 5.2, 5.7)."""
+"""Transactions over two nodes: reads on the standby, state carried along, errors, savepoints."""
 
 import psycopg
 import pytest

@@ -1,0 +1,14 @@
+PREPARE p (int, text) AS SELECT $1 + 1, upper($2);
+EXECUTE p(41, 'x');
+EXECUTE p(1);
+PREPARE p AS SELECT 1;
+DEALLOCATE p;
+EXECUTE p(1, 'x');
+PREPARE q AS SELECT 5;
+BEGIN;
+EXECUTE q;
+ROLLBACK;
+DEALLOCATE ALL;
+EXECUTE q;
+SELECT $1::int + $2::int AS sum \bind 1 2 \g
+DISCARD ALL;

@@ -1,0 +1,13 @@
+DO $$ BEGIN RAISE NOTICE 'a'; RAISE WARNING 'b' USING HINT = 'h', DETAIL = 'd'; RAISE INFO 'c'; END $$;
+DO $$ BEGIN RAISE NOTICE 'before'; RAISE EXCEPTION 'after' USING ERRCODE = '12345'; END $$;
+DROP TABLE IF EXISTS no_such_table1, no_such_table2;
+SET client_min_messages = error;
+DROP TABLE IF EXISTS no_such_table3;
+RESET client_min_messages;
+CREATE TABLE vn (id serial PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS vn (id int);
+DROP TABLE vn;
+LISTEN versus;
+NOTIFY versus, 'payload';
+SELECT 'after notify';
+UNLISTEN *;

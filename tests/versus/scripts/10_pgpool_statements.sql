@@ -1,0 +1,23 @@
+PGPOOL SHOW load_balance_mode;
+PGPOOL SHOW client_idle_limit;
+PGPOOL SET client_idle_limit = 300;
+PGPOOL SHOW client_idle_limit;
+PGPOOL SET client_idle_limit TO DEFAULT;
+PGPOOL SHOW client_idle_limit;
+PGPOOL SET log_error_verbosity = 'terse';
+PGPOOL SHOW log_error_verbosity;
+PGPOOL RESET log_error_verbosity;
+PGPOOL RESET ALL;
+PGPOOL SHOW nosuch;
+PGPOOL SET nosuch = 1;
+PGPOOL SET port = 1;
+PGPOOL SET client_idle_limit = -5;
+PGPOOL SET log_error_verbosity = loud;
+PGPOOL SHOW backend_weight;
+PGPOOL SHOW pool_passwd;
+SHOW pool_nothing;
+BEGIN;
+SHOW pool_version \gset
+SELECT 1/0;
+SHOW pool_version;
+ROLLBACK;

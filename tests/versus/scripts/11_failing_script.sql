@@ -1,0 +1,4 @@
+\set ON_ERROR_STOP on
+SELECT 1;
+SELECT 1/0;
+SELECT 2;
