@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+import pgpool
 from bench import pgbench
 from tests.support.pgpool import DEBIAN, Pgpool
 from tests.support.places import free_port, give, pg_bin, server_user, short_dir, spawn, wait_until
@@ -193,6 +195,9 @@ class PgpoolTarget(Target):
         if binary == "debian" and not DEBIAN.exists():
             raise RuntimeError(f"{DEBIAN} is not installed")
         self.name = "pgpool2" if binary == "debian" else "ours"
+        if binary == "ours":
+            # As pip does when it installs: else each start would compile what has changed since.
+            compileall.compile_dir(Path(pgpool.__file__).parent, quiet=2)
         self.pgpool = maker(cluster.nodes, {**PGPOOL, **(settings or {})}, binary=binary)
         place = self.pgpool.place
         self.pgpool.write_conf(unix_socket_directories=None, work_dir=None, socket_dir=place, logdir=place)
