@@ -9,10 +9,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psutil
 import psycopg
 
 import pgpool
-from bench import pgbench
+from bench import pgbench, procs
 from tests.support.pgpool import DEBIAN, Pgpool
 from tests.support.places import free_port, give, pg_bin, server_user, short_dir, spawn, wait_until
 from tests.support.postgres import Cluster
@@ -138,7 +139,9 @@ class Spawned(Target):
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
+            members = procs.family(self.process.pid)
             self.process.terminate()
+            psutil.wait_procs(members[1:], timeout=10)
             try:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
