@@ -23,6 +23,7 @@ class Why(IntEnum):
     LOOK = 15
     TOLD = 16
     ENDED = 17
+    HANGUP = 18
 
 def frontend_frames(data: Bytes) -> tuple[list[tuple[str, int, int]], tuple[int, str] | None]: ...
 def fingerprint_of(sql: Bytes, *, backslash: bool = False, exact: bool = False, seed: int = 1) -> tuple[int, int, int]: ...

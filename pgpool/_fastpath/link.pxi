@@ -15,8 +15,15 @@ cdef extern from "sys/time.h" nogil:
         long tv_sec
         long tv_usec
 
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    """
+
 cdef extern from "poll.h" nogil:
-    enum: POLLIN, POLLOUT, POLLERR, POLLHUP
+    enum: POLLIN, POLLOUT, POLLRDHUP
     struct pollfd:
         int fd
         short events

@@ -37,6 +37,7 @@ cpdef enum Why:
     LOOK = 15             # Python asked to see every message first
     TOLD = 16             # Python asked to be told where each message went: told_node, told()
     ENDED = 17            # the transaction that Python watches is over: ended_well
+    HANGUP = 18           # the client has gone while a request of it runs: running_node
 
 cdef enum:
     MAX_LINKS = 64
@@ -92,6 +93,7 @@ cdef struct CRelay:
     Py_ssize_t total                 # length of the message at pos
     int eof
     int pipelining                   # the client sends on without waiting for answers
+    int greeted                      # the client has had its first ReadyForQuery
     int every                        # Python sees every message first (logging)
     int looked                       # it has seen the one at pos
     int tell                         # Python is told where each message went
@@ -377,7 +379,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             return MORE
         async_ = kind == 78 or kind == 65 or kind == 83    # NoticeResponse, NotificationResponse, ParameterStatus
         drop = op & OP_OURS
-        if kind == 65:
+        if kind == 65 or (kind == 83 and r.greeted):
             drop = ln != r.primary
         elif op == 0 and ln != r.primary:
             drop = 1                                       # a node the client does not know of speaks up
@@ -413,6 +415,10 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
                 event = relay_failed_op(r, ln, op)
             elif ln != r.primary:
                 ln.dead = 1
+            if not drop and r.last_fatal:
+                ln.dead = 1                                # it hangs up now: so do we, at once
+                r.gone = ln.index
+                event = BACKEND_GONE
         elif async_:
             if kind == 83 and ln == r.primary:
                 relay_parameter(r, p, total)

@@ -102,14 +102,27 @@ cdef int relay_print(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
         r.sql.flags |= FP_UNSURE
     return MORE
 
+cdef int scan_malformed(CRelay *r, int kind) noexcept nogil:
+    """The frame is whole but not its fields: PostgreSQL itself says what is wrong."""
+    cdef CLink *ln = r.segment if r.segment != NULL else r.primary
+    cdef int rc
+    if kind == 81:
+        rc = relay_select(r, ln)
+        if rc == MORE:
+            rc = relay_take(r, ln, kind, <int> r.total)
+            ln.solicited = 1
+        return rc
+    rc = segment_enter(r, ln)
+    if rc != MORE:
+        return rc
+    return segment_take(r, kind, <int> r.total)
+
 cdef int scan_query(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     cdef uint32_t code
     cdef CLink *ln
     cdef int rc, kept
     cdef char *text = p + 5
     cdef Py_ssize_t n = r.total - 6
-    if n < 0:
-        return CLIENT_BAD
     if avail < r.total:
         if r.total <= MAX_SQL:
             return MORE
@@ -118,8 +131,8 @@ cdef int scan_query(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
         n = avail - 5
     else:
         kept = <int> r.total
-        if p[r.total - 1] != 0 or relay_print(r, text, n) != MORE:
-            return CLIENT_BAD
+        if n < 0 or p[r.total - 1] != 0 or relay_print(r, text, n) != MORE:
+            return scan_malformed(r, 81)
         code = relay_look_up(r, &r.sql)
         if code == 0:
             return MESSAGE
@@ -193,6 +206,13 @@ cdef int segment_take(CRelay *r, int op, int kept) noexcept nogil:
     ln.solicited = 0
     return rc
 
+cdef int parse_is_whole(const char *text, const char *end) noexcept nogil:
+    """Behind a Parse's name: a string, a count and that many type oids, nothing else."""
+    cdef const char *stop = <const char *> memchr(text, 0, <size_t> (end - text)) if end > text else NULL
+    if stop == NULL or end - stop < 3:
+        return 0
+    return end - stop - 3 == 4 * (<int> (<uint8_t> stop[1]) << 8 | <uint8_t> stop[2])
+
 cdef int scan_parse(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     cdef uint32_t code
     cdef CLink *ln
@@ -200,18 +220,15 @@ cdef int scan_parse(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     cdef char *text = p + 6
     cdef char *end
     cdef Py_ssize_t n
-    if avail < 6:
-        return MORE
     if avail < r.total:
         return MORE if r.total <= MAX_SQL else MESSAGE
+    end = <char *> memchr(p + 5, 0, <size_t> (r.total - 5))
+    if end == NULL or not parse_is_whole(end + 1, p + r.total):
+        return scan_malformed(r, 80)
     if p[5] != 0:
         return MESSAGE                                     # a named statement: Python keeps book
-    end = <char *> memchr(text, 0, <size_t> (r.total - 6))
-    if end == NULL:
-        return CLIENT_BAD
-    n = end - text
-    if relay_print(r, text, n) != MORE:
-        return CLIENT_BAD
+    n = cstrlen(text)
+    relay_print(r, text, n)
     code = relay_look_up(r, &r.sql)
     if code == 0:
         return MESSAGE
@@ -250,16 +267,16 @@ cdef int scan_bind(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     cdef uint32_t code
     cdef CLink *ln
     cdef int rc
-    if most < 1:
-        return MORE
+    end = <char *> memchr(p + 5, 0, <size_t> most) if most > 0 else NULL
+    name = end + 1
+    if end != NULL:
+        end = <char *> memchr(name, 0, <size_t> (p + have - name)) if name < p + have else NULL
+    if end == NULL:
+        if avail >= r.total:
+            return scan_malformed(r, 66)
+        return CLIENT_BAD if most > SMALL_MESSAGE else MORE
     if p[5] != 0:                                          # a named portal
         return MORE if avail < r.total and r.total <= MAX_SQL else MESSAGE
-    name = p + 6
-    end = <char *> memchr(name, 0, <size_t> (most - 1)) if most > 1 else NULL
-    if end == NULL:
-        if avail >= r.total or most > SMALL_MESSAGE:
-            return CLIENT_BAD
-        return MORE
     if end == name:
         if not r.unnamed_known or r.unnamed == NULL:
             return MESSAGE
@@ -315,12 +332,13 @@ cdef int scan_rest_of_segment(CRelay *r, int kind, char *p) noexcept nogil:
     cdef Named *row
     cdef int rc
     cdef char *name = p + 5
-    if r.total < 6 + (kind != 69):
-        return CLIENT_BAD
     if kind != 69:
         name += 1
-    if memchr(name, 0, <size_t> (r.total - (name - p))) == NULL:
-        return CLIENT_BAD
+    if r.total < 6 + (kind != 69) or memchr(name, 0, <size_t> (r.total - (name - p))) == NULL \
+            or (kind != 69 and p[5] != 83 and p[5] != 80):
+        return scan_malformed(r, kind)
+    if cstrlen(name) + 1 + (4 if kind == 69 else 0) != r.total - (name - p):
+        return scan_malformed(r, kind)
     if name[0] != 0:
         if kind != 68 or p[5] != 83 or ln == NULL:         # only Describe of a named statement known where we are
             return MESSAGE

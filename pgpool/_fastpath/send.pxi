@@ -56,18 +56,24 @@ cdef int relay_hear_out(CRelay *r, CLink *ln) noexcept nogil:
     return rc
 
 cdef int relay_wait_link(CRelay *r, CLink *ln) noexcept nogil:
-    """Wait until a backend says something, and pass it on. Blocks in recv for a moment, then in poll, which signals end."""
-    cdef pollfd p[2]
+    """Wait until a backend says something, and pass it on. Blocks in recv for a moment, then in poll, which signals end,
+    and a client that hangs up."""
+    cdef pollfd p[3]
     cdef int rc = relay_pull(r, ln, 0)
     if rc != QUIET:
         return rc
     p[0].fd = ln.fd
     p[1].fd = r.wakeup
+    p[2].fd = -1 if r.eof else r.fd
     p[0].events = p[1].events = POLLIN
-    p[0].revents = p[1].revents = 0
-    if poll(p, 2, -1) < 0 or p[1].revents:
+    p[2].events = POLLRDHUP
+    p[0].revents = p[1].revents = p[2].revents = 0
+    if poll(p, 3, -1) < 0 or p[1].revents:
         return WAKE
-    return relay_pull(r, ln, MSG_DONTWAIT)
+    if p[0].revents:
+        return relay_pull(r, ln, MSG_DONTWAIT)
+    r.eof = 1
+    return HANGUP
 
 cdef int relay_settle(CRelay *r, CLink *ln, int all_) noexcept nogil:
     """Wait until a link has answered everything the client waits for (all_: our own requests too)."""

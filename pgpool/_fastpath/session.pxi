@@ -53,7 +53,7 @@ cdef class Relay:
         r.context = context
         r.salt = context
         r.backslash = r.unsafe_encoding = 0
-        r.begin_len = 0
+        r.begin_len = r.greeted = 0
         r.ring_len = r.ring_pos = 0
         r.dones = r.done_failed = r.diverged = 0
         r.watching = r.ended = r.group_failed = r.rolled_back = r.notify_execute = 0
@@ -468,7 +468,8 @@ cdef class Relay:
         relay_begun(&self.c, text, len(text))
 
     def feed(self, bytes pending):
-        """Client bytes that were read before the relay took over."""
+        """The client was greeted; these bytes of it were read before the relay took over."""
+        self.c.greeted = 1
         if pending and buf_add(&self.c.rx, pending, len(pending)) < 0:
             raise MemoryError
 

@@ -256,6 +256,8 @@ class Parent:
                 )
                 self.late.add(node.id)
                 self.shared.set_node_state(node.id, NodeState.DOWN, UNREACHABLE)
+            elif node.state is NodeState.WAITING:
+                self.shared.set_node_state(node.id, NodeState.UP, "answered at start")
         self._late_due = self.clock() + LATE_PERIOD
 
     def populate(self) -> None:

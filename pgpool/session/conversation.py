@@ -104,6 +104,9 @@ def cancel(worker: Worker, request: CancelRequest) -> None:
 def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer) -> None:
     """A session: admission, links, the loop, the farewell."""
     began = time.monotonic()
+    reserved = worker.settings.reserved_connections
+    if reserved and worker.shared.connected_clients() > worker.settings.num_init_children - reserved:
+        raise SessionFatal("Sorry, too many clients already", sqlstate="53300")
     wait_for_switch(worker)
     primary_id = worker.primary_id()
     if primary_id < 0:

@@ -40,6 +40,8 @@ def handle_parse(session: Session) -> None:
         own.parse(session, name, statement.text)
         return
     decided = Route.from_code(known) if known else decide(session, statement, text)
+    if statement.kind is Kind.DROP and statement.name == "database":
+        session.close_idle_everywhere()
     pooled = session.link_for(decided)
     code = decided.code
     session.take(pooled, code, text, unnamed=not name)

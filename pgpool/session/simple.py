@@ -13,6 +13,12 @@ from pgpool.sql.analyze import analyze
 from pgpool.wire import messages
 
 
+BY_NAME = (Kind.FETCH, Kind.CLOSE)
+"""A portal of the extended protocol can be used by its name too, and may be on a standby."""
+UNSETTLED = (*BY_NAME, Kind.DROP, Kind.POOL_SHOW, Kind.PGPOOL)
+"""Looked at each time they come."""
+
+
 def handle_query(session: Session) -> None:
     """The Query message at hand."""
     relay = session.relay
@@ -32,7 +38,17 @@ def handle_query(session: Session) -> None:
         journaled(session, statement, decided, text)
         return
     pooled = session.link_for(decided)
+    if statement.kind in BY_NAME and session.portals:
+        pooled = session.link_of(session.portals.get(cursor_of(statement.text), -1)) or pooled
+    elif statement.kind is Kind.DROP and statement.name == "database":
+        session.close_idle_everywhere()
     session.take(pooled, decided.code, text)
+
+
+def cursor_of(text: str) -> str:
+    """The name of the cursor in FETCH, MOVE and CLOSE: their last word."""
+    name = text.rstrip("; \t\r\n").rpartition(" ")[2]
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
 def decide(session: Session, statement: Statement, text: bytes) -> Route:
@@ -40,7 +56,7 @@ def decide(session: Session, statement: Statement, text: bytes) -> Route:
     decided = session.decide(statement)
     if session.relay.unsure and decided.dest is Dest.BALANCE:
         decided = Route(Dest.PRIMARY, Reason.UNPARSABLE, decided.effect | Effect.WRITE, decided.counter)
-    if decided.cacheable and not decided.effect & Effect.JOURNAL and decided.dest is not Dest.OURSELVES:
+    if decided.cacheable and not decided.effect & Effect.JOURNAL and not statement.kind in UNSETTLED:
         session.relay.settle(decided.code)
     return decided
 

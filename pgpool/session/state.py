@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from pgpool.policy.route import RoutingSettings, route
 from pgpool.session.journal import Journal, Mark
 from pgpool.session.worker import Worker
 from pgpool.shared import RequestFlag, RequestKind
-from pgpool.system import process, signals
+from pgpool.system import process, signals, sockets
 from pgpool.system.logs import LOG, log
 from pgpool.system.sockets import Peer
 from pgpool.wire import messages
@@ -35,6 +36,9 @@ from pgpool.wire.startup import Startup
 MASK64 = (1 << 64) - 1
 MAX_PREPARED_BYTES = 64 << 20
 """Texts of prepared statements kept for one session, in bytes; past it statements stay on the node they were made on."""
+
+CLOSE_IDLE_WAIT = 5.0
+"""Seconds that DROP DATABASE waits for the children to close their idle connections."""
 
 
 @dataclass(slots=True)
@@ -111,7 +115,7 @@ class Session:
             conf = next(b for b in self.settings.backends if b.id == node_id)
             worker = self.worker
             login = connect.login(
-                node_id, conf, self.startup, self.admission, None, self.settings,
+                node_id, conf, self.entry.startup, self.admission, None, self.settings,
                 wakeup_fd=worker.wakeup_fd, on_wake=worker.woken,
             )  # fmt: skip
             pooled = self.entry.add(node_id, login)
@@ -178,6 +182,19 @@ class Session:
         if pushed:
             process.kill(self.worker.shared.parent_pid, signals.SIGUSR1)
 
+    def close_idle_everywhere(self) -> None:
+        """Before DROP DATABASE: all children close their idle connections, for which we wait (behaviour.md 3)."""
+        shared = self.worker.shared
+        self.worker.pool.close_idle()
+        if shared.queue.push(RequestKind.CLOSE_IDLE, [], from_pid=os.getpid()):
+            process.kill(shared.parent_pid, signals.SIGUSR1)
+        end = time.monotonic() + CLOSE_IDLE_WAIT
+        while time.monotonic() < end:
+            if not any(s.filled and not s.connected for child in shared.children for s in child.slots):
+                return
+            if sockets.wait([self.worker.wakeup_fd], 0.01):
+                self.worker.woken()
+
     # -- waiting ----------------------------------------------------------------------------------------------------
 
     def until(self, step: Callable[[], int]) -> None:
@@ -211,6 +228,9 @@ class Session:
             self.backend_gone(self.relay.gone_node(), why == Why.BACKEND_BAD)
         elif why == Why.CLIENT_GONE:
             raise SessionOver("the client closed the connection")
+        elif why == Why.HANGUP:
+            self.stop_running(self.relay.current_node())
+            raise SessionOver("the client hung up while a request of it ran")
         elif why == Why.CLIENT_BAD:
             raise self.bad_message()
         elif why == Why.NO_MEMORY:
@@ -238,6 +258,17 @@ class Session:
         if self.relay.last_error_was_fatal():
             raise SessionOver(f"backend {node_id} {text} after a FATAL")
         raise BackendFailed(node_id, f"backend {node_id} {text}")
+
+    def stop_running(self, node_id: int) -> None:
+        """Nobody waits for what this node does any more: cancel it."""
+        pooled = self.entry.links.get(node_id)
+        if pooled is None:
+            return
+        conf = self.settings.backends[node_id]
+        try:
+            connect.cancel(node_id, conf, self.settings, pooled.login.pid, pooled.login.key)
+        except BackendFailed as failed:
+            log.log(LOG, failed.message, detail=failed.detail)
 
     def run_callbacks(self) -> None:
         done, failed = self.relay.take_done()

@@ -6,6 +6,7 @@ says is unknown(): it goes to the primary and PostgreSQL complains.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from pgpool.model import Counter, Effect, Kind, Name, Reason, Statement
@@ -348,7 +349,7 @@ def copy(words: Words) -> Statement:
 def _copy_to(words: Words, inner: Statement) -> Statement:
     if not words.take("stdout"):
         # a file or a program on the server: some server, so the primary
-        return make(Kind.COPY_TO, Reason.NOT_A_READ, _run_effect(inner), inner=inner)
+        return make(Kind.COPY_TO, Reason.NOT_A_READ, _run_effect(inner) | Effect.WRITE, inner=inner)
     return Statement(
         Kind.COPY_TO,
         counter_of(Kind.COPY_TO),
@@ -395,10 +396,16 @@ def pgpool(words: Words) -> Statement:
     return make(Kind.PGPOOL, Reason.OWN_STATEMENT, Effect.JOURNAL)
 
 
+_SETS = re.compile(r"\b(set|reset|set_config)\b", re.IGNORECASE)
+
+
 def may_create_temp(words: Words) -> Statement:
-    """CALL and DO run code that nobody here reads."""
+    """CALL and DO run code that nobody here reads; a block that speaks of settings may change the session's."""
     kind = Kind.CALL if words.word() == "call" else Kind.DO
-    return write(kind, Effect.MAY_CREATE_TEMP)
+    effect = Effect.MAY_CREATE_TEMP
+    if kind is Kind.DO and _SETS.search(words.text):
+        effect |= Effect.PIN_SESSION
+    return write(kind, effect)
 
 
 def listen(words: Words) -> Statement:
