@@ -196,7 +196,7 @@ cdef class Relay:
         link.c.solicited = op in ("Q", "S")
 
     def push(self, Link link):
-        """Try to send queued messages of our own now, without waiting."""
+        """Try to send queued messages of our own now."""
         relay_send_tx(&link.c)
 
     def reply(self, bytes data):
@@ -328,7 +328,6 @@ cdef class Relay:
     def note_portal(self, Link link):
         """The unnamed portal is on this link."""
         self.c.portal = &link.c
-
     def skip(self):
         """The message at hand is dealt with and goes nowhere. Call ``barrier`` first."""
         cdef CRelay *r = &self.c
