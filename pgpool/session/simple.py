@@ -12,7 +12,6 @@ from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
 from pgpool.sql.analyze import analyze
 from pgpool.wire import messages
 
-
 BY_NAME = (Kind.FETCH, Kind.CLOSE)
 """A portal of the extended protocol can be used by its name too, and may be on a standby."""
 UNSETTLED = (*BY_NAME, Kind.DROP, Kind.POOL_SHOW, Kind.PGPOOL)
@@ -56,7 +55,7 @@ def decide(session: Session, statement: Statement, text: bytes) -> Route:
     decided = session.decide(statement)
     if session.relay.unsure and decided.dest is Dest.BALANCE:
         decided = Route(Dest.PRIMARY, Reason.UNPARSABLE, decided.effect | Effect.WRITE, decided.counter)
-    if decided.cacheable and not decided.effect & Effect.JOURNAL and not statement.kind in UNSETTLED:
+    if decided.cacheable and not decided.effect & Effect.JOURNAL and statement.kind not in UNSETTLED:
         session.relay.settle(decided.code)
     return decided
 
@@ -187,7 +186,7 @@ def rolled_back_to(session: Session, name: str) -> None:
         pooled = session.entry.links[node_id]
         if pooled.link.txn == "E" or session.marks[node_id].transaction > remain:
             session.leave_transaction(node_id)
-            if b"BEGIN" != session.relay.begin_text.strip(b" ;\n").upper():
+            if session.relay.begin_text.strip(b" ;\n").upper() != b"BEGIN":
                 # a new snapshot would show another state than the transaction has seen: the primary goes on alone
                 session.relay.state |= State.PINNED_TRANSACTION
     session.rebase()

@@ -214,11 +214,7 @@ def accept(listener: Listener) -> tuple[int, Peer] | None:
         if err.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR, errno.EPROTO):
             return None
         raise
-    if listener.is_unix:
-        peer = LOCAL_PEER
-    else:
-        peer = Peer(_plain(address[0]), address[1])
-    return fd, peer
+    return fd, LOCAL_PEER if listener.is_unix else Peer(_plain(address[0]), address[1])
 
 
 def connect(host: str, port: int, timeout_ms: int = 0, wakeup_fd: int = -1) -> int:

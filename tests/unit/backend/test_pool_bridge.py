@@ -1,6 +1,7 @@
 """Can a pooled link serve a client whose start-up options differ?"""
 
 import pytest
+
 from pgpool.backend.pool import bridge, quote
 from pgpool.wire.startup import Startup
 

@@ -4,6 +4,7 @@ import struct
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pgpool._fastpath import frontend_frames
 
 from . import twin

@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pgpool._fastpath import Relay
 from pgpool.model import Counter, Dest, Effect, Reason, Route, State
 

@@ -6,7 +6,7 @@ import re
 import struct
 
 SMALL, LARGE = 10000, 2**30 - 1
-LIMITS = {c: LARGE for c in b"QPBFd"} | {c: SMALL for c in b"DECSHXcf"}
+LIMITS = dict.fromkeys(b"QPBFd", LARGE) | dict.fromkeys(b"DECSHXcf", SMALL)
 
 
 def frames(data: bytes):

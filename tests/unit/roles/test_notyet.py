@@ -1,6 +1,7 @@
 """What this version would serve half is refused, with the line that asked for it."""
 
 import pytest
+
 from pgpool.config.settings import load
 from pgpool.errors import ConfigFaults
 from pgpool.roles import notyet

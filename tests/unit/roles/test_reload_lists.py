@@ -1,6 +1,7 @@
 """Lists that only routing can read are judged at start and at reload."""
 
 import pytest
+
 from pgpool.config.settings import load
 from pgpool.errors import ConfigFaults
 from pgpool.roles.options import Options
