@@ -10,10 +10,12 @@ from . import twin
 
 EXACT, MULTI, COMMENT_FIRST, SPACE_FIRST, COMMENT, UNSURE = 1, 2, 4, 8, 16, 32
 
-pieces = st.sampled_from(
-    ["select", "insert", "with", "from", "into", "where", "for", "update", "t", '"T"', "a.b", "1", "1.5", ".5", "1e3", "'x'", "'it''s'", "E'a\\'b'", "$1", "$2", "$$q$$", "$t$a$t$", "--", "/*", "*/", "(", ")", ",", ",", "+", "-", "=", "<", ">", "::", ";", ";", "*", "n'x'", "x'f'", "now()", "u&", "U&'z'", "12ab", "''", "'", '"', "$", "é", "_x", "0x1F"]
-    + [" ", "\n", "/* c */", "--c\n", "1, 2, 3", "'a','b'", "$1, $2"]
-)
+pieces = st.sampled_from([
+    'select', 'insert', 'with', 'from', 'into', 'where', 'for', 'update', 't', '"T"', 'a.b', '1', '1.5', '.5',
+    '1e3', "'x'", "'it''s'", "E'a\\'b'", '$1', '$2', '$$q$$', '$t$a$t$', '--', '/*', '*/', '(', ')', ',', ',', '+',
+    '-', '=', '<', '>', '::', ';', ';', '*', "n'x'", "x'f'", 'now()', 'u&', "U&'z'", '12ab', "''", "'", '"', '$',
+    'é', '_x', '0x1F', ' ', '\n', '/* c */', '--c\n', '1, 2, 3', "'a','b'", '$1, $2',
+])  # fmt: skip
 texts = st.lists(pieces, max_size=10).map(lambda p: " ".join(p)) | st.lists(pieces, max_size=10).map("".join)
 
 
