@@ -198,6 +198,9 @@ cdef void fingerprint(const uint8_t *s, Py_ssize_t n, Seeds *k, int backslash, i
             i += 1
             continue
         if ended:
+            if comma:
+                mix(p, k, 44)
+                comma = 0
             p.flags |= FP_MULTI
             mix(p, k, 59)
             ended = 0
@@ -296,6 +299,8 @@ cdef void fingerprint(const uint8_t *s, Py_ssize_t n, Seeds *k, int backslash, i
             mix(p, k, 256 + c)
             i += 1
         spaced = 0
+    if comma:
+        mix(p, k, 44)
     if before == TOK_NONE and not p.flags & FP_UNSURE:
         exact = 0                                # empty, or nothing but comments
     if exact or p.flags & FP_UNSURE:

@@ -30,6 +30,8 @@ def prints(sql: str):
 @example("select 1 + + 1", "select 1 ++ 1")
 @example("select a in (1,2)", "select a in (1,2,3)")
 @example("select 1, a", "select a, 1")
+@example("select 1 ,", "select 1")
+@example("select 1 , ; 2", "select 1 ; , 2")
 @example("begin", "begin ")
 @example("select 1;", "select 1")
 @example("select 1; select 2", "select 1 select 2")
