@@ -150,7 +150,12 @@ def begin(
     """The session with its primary link ready, and what the client gets before its first ReadyForQuery."""
     entry = worker.pool.find(startup) if worker.settings.connection_cache else None
     if entry is not None:
-        reused = reuse(worker, channel, startup, peer, admission, entry, primary_id)
+        try:
+            reused = reuse(worker, channel, startup, peer, admission, entry, primary_id)
+        except BaseException:
+            if not entry.idle_since:  # it was taken already
+                worker.pool.remove(entry)
+            raise
         if reused is not None:
             return reused
         worker.pool.remove(entry)
@@ -216,14 +221,14 @@ def restyle(session: Session, sets: list[str], status: bytes) -> bytes:
         session.relay.ask(session.primary.link, messages.raw(sql), capture=True)
     session.until(lambda: session.relay.finish(session.primary.link))
     session.marks[session.primary_id].settings = session.journal.version
-    changed = session.primary.link.take_captured()
-    for kind, payload in messages.split_messages(changed)[0]:
+    told = {p.partition(b"\0")[0]: p for kind, p in messages.split_messages(status)[0]}
+    for kind, payload in messages.split_messages(session.primary.link.take_captured())[0]:
         if kind == b"S":
-            status += messages.message(kind, payload)
+            told[payload.partition(b"\0")[0]] = payload
         elif kind == b"E":
             fields = messages.error_fields(payload)
             raise SessionFatal(fields.get("M", "invalid option"), sqlstate=fields.get("C", "22023"))
-    return status
+    return b"".join(messages.message(b"S", payload) for payload in told.values())
 
 
 def start(

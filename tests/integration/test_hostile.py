@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 
+from tests.support.servers import wait_until
 from tests.support.wire import (
     GSSENC_REQUEST,
     PROTOCOL_3_0,
@@ -274,6 +275,17 @@ def test_half_a_message_then_end(door):
         client.send(query("SELECT 1")[:-3])
         client.half_close()
         assert all(m.kind == "E" for m in end_of(client))
+
+
+@pytest.mark.parametrize("letter", ["Q", "P", "B"])
+def test_half_a_long_message_then_end(door, postgres, letter):
+    """A message longer than any buffer is passed on in pieces; its client says goodbye before the end of it."""
+    with RawClient.login(door) as client:
+        client.send(letter.encode() + struct.pack("!i", 500_000_000) + b"\0SELECT 1")
+        client.half_close()
+        assert all(m.kind == "E" for m in end_of(client))
+        pid = client.pid
+    wait_until(lambda: not postgres.backends(f"pid = {pid} AND state <> 'idle'"), "the backend to be freed", 10)
 
 
 def test_client_never_reads(door, postgres):

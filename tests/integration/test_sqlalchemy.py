@@ -1,8 +1,12 @@
 """SQLAlchemy on psycopg: reflection, ORM, nested transactions, its pool with pre-ping."""
 
+import select
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
+
+from tests.support.servers import wait_until
 
 
 class Base(orm.DeclarativeBase):
@@ -88,7 +92,9 @@ def test_stream_results(engine):
 def test_pre_ping_after_the_backend_is_killed(engine, postgres):
     with engine.connect() as conn:
         pid = conn.connection.driver_connection.info.backend_pid
+        fd = conn.connection.driver_connection.fileno()
     postgres.execute(f"SELECT pg_terminate_backend({pid})")
+    wait_until(lambda: select.select([fd], [], [], 0)[0], "the bad news to arrive at the pooled connection")
     with engine.connect() as conn:
         assert conn.scalar(sa.text("SELECT 1")) == 1
 
