@@ -276,6 +276,7 @@ def test_redirect_lists(shared, cluster):
         assert where(conn, cluster) == "standby"
 
 
+@pytest.mark.long
 @pytest.mark.xfail(reason="replication delay is looked at by the routing issue", strict=True)
 def test_lagging_standby_is_left_out(shared, cluster, table):
     """delay_threshold: more bytes behind than allowed, and reads go to the primary until it has caught up."""

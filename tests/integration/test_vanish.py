@@ -161,6 +161,7 @@ def test_standby_down_when_pgpool_starts(own_cluster, make_pgpool):
         conn.execute("CREATE TABLE made ()")
 
 
+@pytest.mark.long
 def test_nothing_there_at_all(own_cluster, make_pgpool):
     """Both nodes down: a clear error, not a hang; and service when the primary comes back."""
     for node in own_cluster.nodes:

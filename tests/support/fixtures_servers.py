@@ -111,9 +111,7 @@ def make_pgpool(cluster: Cluster, proxy_kind: str):
     """make_pgpool(settings, files=..., nodes=..., binary=...): a started pgpool for one test, checked after it."""
     made: list[Pgpool] = []
 
-    def make(
-        settings: dict[str, object] | None = None, *, start: bool = True, nodes=None, binary: str = "", **kw
-    ) -> Pgpool:
+    def make(settings: dict[str, object] | None = None, *, start: bool = True, nodes=None, binary: str = "", **kw) -> Pgpool:
         if not binary and proxy_kind == "direct":
             pytest.skip("needs a pgpool")
         pgpool = Pgpool(nodes or cluster.nodes, settings, binary=binary or proxy_kind, **kw)

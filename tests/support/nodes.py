@@ -8,9 +8,7 @@ import psycopg
 def where(conn: psycopg.Connection, cluster, sql: str = "SELECT inet_server_port()") -> str:
     """'primary' or 'standby': the node which ran this read (`sql` returns the server's port in the first column)."""
     port = int(conn.execute(sql).fetchone()[0])
-    return {node.port: name for node, name in zip(cluster.nodes, ("primary", "standby", "standby 2"), strict=False)}[
-        port
-    ]
+    return {node.port: name for node, name in zip(cluster.nodes, ("primary", "standby", "standby 2"), strict=False)}[port]
 
 
 def counts(pgpool, column: str = "select_cnt") -> list[int]:

@@ -24,6 +24,7 @@ from pgpool.cli import setup_build, setup_find
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
+_TMP = os.environ.get("PGPOOL_TEST_TMP", "/tmp")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -102,9 +103,7 @@ def as_user(user: str | None) -> dict:
     return {"user": user, "group": grp.getgrgid(entry.pw_gid).gr_name, "extra_groups": []}
 
 
-def spawn(
-    argv: list, *, user: str | None, log: Path, env: dict | None = None, cwd: Path | str = "/"
-) -> subprocess.Popen:
+def spawn(argv: list, *, user: str | None, log: Path, env: dict | None = None, cwd: Path | str = "/") -> subprocess.Popen:
     """Start a server in its own session, output appended to `log`; it gets SIGINT when the test process dies."""
 
     def last_words() -> None:
@@ -144,10 +143,20 @@ def run(
 
 def short_dir(prefix: str) -> Path:
     """A new directory with a name short enough for unix sockets, owned by the server user, open to all."""
-    path = Path(tempfile.mkdtemp(prefix=prefix, dir=os.environ.get("PGPOOL_TEST_TMP", "/tmp")))
+    _sweep()
+    path = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}_", dir=_TMP))
     path.chmod(0o755)
     give(path)
     return path
+
+
+@functools.cache
+def _sweep() -> None:
+    """Remove what test runs that were killed have left: the name holds the pid of their process."""
+    for path in Path(_TMP).glob("pg*_*"):
+        match = re.fullmatch(r"pg(?:t|p|tpl)(\d+)_\w+", path.name)
+        if match and not Path("/proc", match.group(1)).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def give(path: Path) -> None:

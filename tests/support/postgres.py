@@ -216,9 +216,7 @@ class Postgres:
 class Cluster:
     """A primary (node 0) and streaming standbys (1 ...); the application_name of node N is serverN."""
 
-    def __init__(
-        self, standbys: int = 1, settings: dict[str, str] | None = None, databases: tuple[str, ...] = ("app",)
-    ):
+    def __init__(self, standbys: int = 1, settings: dict[str, str] | None = None, databases: tuple[str, ...] = ("app",)):
         self.nodes: list[Postgres] = []
         self.settings = settings
         self.databases = databases

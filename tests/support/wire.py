@@ -40,9 +40,7 @@ def bind(
     formats: tuple[int, ...] = (), results: tuple[int, ...] = (),
 ) -> bytes:  # fmt: skip
     body = (
-        cstr(portal, statement)
-        + struct.pack(f"!h{len(formats)}h", len(formats), *formats)
-        + struct.pack("!h", len(values))
+        cstr(portal, statement) + struct.pack(f"!h{len(formats)}h", len(formats), *formats) + struct.pack("!h", len(values))
     )
     for value in values:
         if value is None:
