@@ -27,8 +27,7 @@ def fid(cluster):
             cluster.execute("SET lock_timeout = '2s';" + sql)
         except psycopg.errors.LockNotAvailable:  # a session of an earlier test hangs: it has failed already
             cluster.primary.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = 'app' AND pid <> pg_backend_pid()"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'app' AND pid <> pg_backend_pid()"
             )
             cluster.execute(sql)
 
@@ -98,9 +97,7 @@ MODES = {
 def compare(name: str, got: list[list[tuple]], want: list[list[tuple]]) -> None:
     for number, (ours, theirs) in enumerate(zip(got, want, strict=False)):
         if ours != theirs:
-            at = next(
-                (n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
-            )
+            at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
             pytest.fail(
                 f"{name}, step {number}: {SCRIPTS[name][number].data[:300]!r}\nafter {str(ours[:at])[-300:]}\n"
                 f"we say          {str(ours[at : at + 3])[:600]}\nPostgreSQL says {str(theirs[at : at + 3])[:600]}"
@@ -217,9 +214,7 @@ def test_byte_by_byte(split_servers, cluster, fid, expected, name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "name", ["partial_execute", "pipeline_error", "b2_copy_flush_sync", "b1_176_two_parameter_status"]
-)
+@pytest.mark.parametrize("name", ["partial_execute", "pipeline_error", "b2_copy_flush_sync", "b1_176_two_parameter_status"])
 def test_split_at_each_position(standby_reads, cluster, fid, expected, name):
     """The whole script cut in two at every position, with a pause between the halves."""
     want = [message for transcript in expected(name) for message in transcript]

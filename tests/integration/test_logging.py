@@ -26,7 +26,8 @@ def test_prefix(make_pgpool):
         conn.execute("SELECT 'prefix'")
         pid = pgpool.child_of(conn).pid
     pgpool.wait_for_log(
-        rf"(?m)^\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}}\|my app\|{pid}\|postgres\|app\|\d+\|%\|LOG:  statement: SELECT 'prefix'$",
+        r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
+        rf"\|my app\|{pid}\|postgres\|app\|\d+\|%\|LOG:  statement: SELECT 'prefix'$",
         mark,
     )
 

@@ -12,7 +12,16 @@ from tests.support.wire import SYNC, RawClient, bind, describe, execute, parse, 
 
 pytestmark = pytest.mark.needs_pgpool
 
-WORDS = ["pool_nodes", "pool_processes", "pool_pools", "pool_version", "pool_status", "pool_backend_stats", "pool_health_check_stats", "pool_cache"]  # fmt: skip
+WORDS = [
+    "pool_nodes",
+    "pool_processes",
+    "pool_pools",
+    "pool_version",
+    "pool_status",
+    "pool_backend_stats",
+    "pool_health_check_stats",
+    "pool_cache",
+]
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -23,9 +32,7 @@ def test_simple_and_extended_agree(pgpool, word):
         assert [simple[0].kind, simple[-2].kind, simple[-1].kind] == ["T", "C", "Z"]
         rows = [m for m in simple if m.kind == "D"]
         assert simple[-2].tag == f"SELECT {len(rows)}"
-        extended = client.ask(
-            parse(f"show {word.upper()}", "s"), describe("S", "s"), bind("s"), describe(), execute(), SYNC
-        )
+        extended = client.ask(parse(f"show {word.upper()}", "s"), describe("S", "s"), bind("s"), describe(), execute(), SYNC)
         kinds = [m.kind for m in extended if m.kind != "D"]
         assert kinds == ["1", "t", "T", "2", "T", "C", "Z"]
         descriptions = [m.description for m in extended if m.kind == "T"]

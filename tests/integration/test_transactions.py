@@ -104,9 +104,7 @@ def test_set_is_seen_on_the_standby(conn, cluster):
     for number, zone in enumerate(("Asia/Tokyo", "Europe/Rome", "UTC")):
         conn.execute(f"SET TimeZone = '{zone}'")
         conn.execute(f"SET my.own = '{number}'")
-        row = conn.execute(
-            "SELECT current_setting('TimeZone'), current_setting('my.own'), inet_server_port()"
-        ).fetchone()
+        row = conn.execute("SELECT current_setting('TimeZone'), current_setting('my.own'), inet_server_port()").fetchone()
         assert row == (zone, str(number), cluster.standby.port)
 
 
@@ -199,7 +197,8 @@ def test_set_role(conn, cluster):
 def test_search_path_decides_what_is_read(conn, cluster):
     """The same text means another table after SET search_path: no verdict may be remembered across it."""
     cluster.execute(
-        "CREATE SCHEMA sp1; CREATE SCHEMA sp2; CREATE TABLE sp1.same AS SELECT 'one' AS t; CREATE UNLOGGED TABLE sp2.same AS SELECT 'two' AS t"
+        "CREATE SCHEMA sp1; CREATE TABLE sp1.same AS SELECT 'one' AS t;"
+        "CREATE SCHEMA sp2; CREATE UNLOGGED TABLE sp2.same AS SELECT 'two' AS t"
     )
     try:
         for _ in range(2):
