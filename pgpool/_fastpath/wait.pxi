@@ -109,6 +109,8 @@ cdef int relay_loop(CRelay *r, int timeout) noexcept nogil:
         rc = relay_flush(r)
         if rc != MORE:
             return rc
+        if r.eof and r.rest:
+            return CLIENT_GONE                             # the rest of a message will never come
         ln = r.cur
         if ln != NULL and (ln.pending or ln.copy_in or (r.segment == ln and not ln.solicited)):
             if ln.pending and ln.solicited and not ln.copy_in and not r.pipelining and not r.rest:
