@@ -1,6 +1,7 @@
 """Real PostgreSQL servers: one of them, or a primary with streaming standbys."""
 
-from __future__ import annotations
+from __future__ import contextlib
+import annotations
 
 import atexit
 import functools
@@ -113,7 +114,8 @@ class Postgres:
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGQUIT)
+            self._signal_all(signal.SIGCONT)  # a process that was frozen, and forked meanwhile, keeps it from ending
+            self._signal_all(signal.SIGKILL)
             self.process.wait(30)
 
     def kill(self) -> None:
@@ -136,7 +138,8 @@ class Postgres:
         assert self.process is not None
         postmaster = psutil.Process(self.process.pid)
         for process in [postmaster, *postmaster.children(recursive=True)]:
-            process.send_signal(signum)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a backend may end at any time
+                process.send_signal(signum)
 
     def restart(self) -> None:
         self.stop()

@@ -260,7 +260,8 @@ class RawClient:
 
     def _fill(self, timeout: float) -> None:
         if not select.select([self.sock], [], [], max(0, timeout))[0]:
-            raise TimeoutError(f"nothing arrived in time; {len(self._buffer)} bytes of a message so far")
+            head = bytes(self._buffer[:60])
+            raise TimeoutError(f"nothing arrived in time; {len(self._buffer)} bytes of a message so far: {head!r}")
         try:
             data = self.sock.recv(1 << 18)
         except ConnectionResetError:
