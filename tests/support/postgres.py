@@ -1,9 +1,9 @@
 """Real PostgreSQL servers: one of them, or a primary with streaming standbys."""
 
-from __future__ import contextlib
-import annotations
+from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import shutil
 import signal
