@@ -97,7 +97,7 @@ cdef int relay_settle(CRelay *r, CLink *ln, int all_) noexcept nogil:
         rc = relay_pass(r, ln)
         if rc != MORE:
             return rc
-    while ln.pending or (all_ and ln.head != ln.tail):
+    while ln.pending or ln.rest or (all_ and ln.head != ln.tail):
         rc = relay_wait_link(r, ln)
         if rc != MORE and rc != QUIET:
             return rc

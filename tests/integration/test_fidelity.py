@@ -191,6 +191,7 @@ def split_servers(cluster, proxy_kind):
     door = FaultProxy(pgpool.host, pgpool.port)
     for proxy in (*proxies, door):
         proxy.split = 1
+    door.behind = proxies
     yield door
     for proxy in (door, *proxies):
         proxy.close()
@@ -200,9 +201,9 @@ def split_servers(cluster, proxy_kind):
 LARGE = {"large_row", "many_rows", "wide_row", "long_query", "long_bind"}
 
 
-ALONE = {"vacuum_in_pipeline", "copy_in_query_meanwhile"}
+ALONE = {"vacuum_in_pipeline", "copy_in_query_meanwhile", "unknown_message"}
 """vacuum: in pieces, its SELECT has gone to the standby before the VACUUM is seen, which then is alone on the primary and
-runs. copy: the server hangs up with bytes of the client unread; whether its last words arrive is TCP's chance."""
+runs. The others: the server hangs up with bytes of the client unread; whether its last words arrive is TCP's chance."""
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS.keys() - LARGE - ALONE))
@@ -213,19 +214,39 @@ def test_byte_by_byte(split_servers, cluster, fid, expected, name):
     compare(name, play(split_servers, SCRIPTS[name], cluster.wait_for_catchup), want)
 
 
+SWITCHING = ["pipeline_reads_then_writes", "pipeline_begin_read", "extended"]
+
+
+@pytest.mark.parametrize("name", SWITCHING)
+def test_each_byte_alone(split_servers, cluster, fid, expected, name):
+    """With a pause after every byte of the backends: an answer's last byte must be there before the other node speaks."""
+    want = expected(name)
+    for proxy in split_servers.behind:
+        proxy.delay = 0.0005
+    try:
+        for _ in range(4):
+            fid()
+            compare(name, play(split_servers, SCRIPTS[name], cluster.wait_for_catchup), want)
+    finally:
+        for proxy in split_servers.behind:
+            proxy.delay = 0
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["partial_execute", "pipeline_error", "b2_copy_flush_sync", "b1_176_two_parameter_status"])
-def test_split_at_each_position(standby_reads, cluster, fid, expected, name):
+def test_split_at_each_position(shared, cluster, fid, expected, name):
     """The whole script cut in two at every position, with a pause between the halves."""
     want = [message for transcript in expected(name) for message in transcript]
     whole = b"".join(step.data for step in SCRIPTS[name])
     until = "".join(step.until for step in SCRIPTS[name])
     fid()
     cluster.wait_for_catchup()
+    # what copies and then counts does so on one node: nobody waits for the standby in the middle
+    pgpool = shared(backend_weight1=0) if "copy" in name else shared(backend_weight0=0)
     for position in range(1, len(whole), 1 if len(whole) < 300 else 2):
         if "copy" in name:
             fid()
-        with RawClient.login(standby_reads) as client:
+        with RawClient.login(pgpool) as client:
             client.send(whole[:position])
             client.is_quiet(0.002)
             client.send(whole[position:])
