@@ -217,6 +217,7 @@ def test_byte_by_byte(split_servers, cluster, fid, expected, name):
 SWITCHING = ["pipeline_reads_then_writes", "pipeline_begin_read", "extended"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SWITCHING)
 def test_each_byte_alone(split_servers, cluster, fid, expected, name):
     """With a pause after every byte of the backends: an answer's last byte must be there before the other node speaks."""
