@@ -6,12 +6,16 @@ frame       byte buffers and message framing
 fingerprint a literal-blind hash of one SQL string
 verdicts    the shared table fingerprint -> route
 statements  a session's named statements, as far as the hot path needs them
+counts      what is counted, in shared memory
+openssl     the functions of libssl, found at run time; a TLS context
+tls         the record layer of one connection
 link        one backend connection: what was asked, what is still to be answered
 relay       one session: what a backend answered, to the client
 send        to backends, and waiting for one to answer
 scan        what the client sent: settle each message
 wait        for the client, a backend, a signal
 session     the Relay class that Python drives
+heard       what backends said, for the log
 
 Functions here check every length before they trust it, return reason codes and never raise for normal events.
 """
@@ -20,9 +24,13 @@ include "_fastpath/frame.pxi"
 include "_fastpath/fingerprint.pxi"
 include "_fastpath/verdicts.pxi"
 include "_fastpath/statements.pxi"
+include "_fastpath/counts.pxi"
+include "_fastpath/openssl.pxi"
+include "_fastpath/tls.pxi"
 include "_fastpath/link.pxi"
 include "_fastpath/relay.pxi"
 include "_fastpath/send.pxi"
 include "_fastpath/scan.pxi"
 include "_fastpath/wait.pxi"
 include "_fastpath/session.pxi"
+include "_fastpath/heard.pxi"

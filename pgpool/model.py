@@ -57,6 +57,8 @@ class NodeView:
     role: Role
     delay: int = 0
     """Bytes behind the primary, or microseconds when measured by time."""
+    delay_known: bool = True
+    """False: the last streaming check could not tell the delay."""
     last_change: float = 0.0
 
     @property

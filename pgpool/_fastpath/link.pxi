@@ -1,6 +1,7 @@
 # One backend connection as the relay sees it: a descriptor, what arrived, and a ring of what was asked and is not yet
 # answered. The ring is how a reply is told from the reply to something we asked on our own account.
 
+from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, EINTR, errno
 
 cdef extern from "sys/socket.h" nogil:
@@ -44,6 +45,7 @@ cdef enum:
 
 cdef struct CLink:
     int fd
+    CTls *tls                # NULL: plain
     int node                 # backend id
     int index                # place in the relay's table
     int txn                  # 'I', 'T' or 'E', as of its last ReadyForQuery
@@ -166,14 +168,17 @@ cdef int link_query(CLink *ln, const char *sql, Py_ssize_t n, int flags) noexcep
 cdef class Link:
     """A connection to one backend: its descriptor and what is under way on it. Lives in the pool between sessions.
 
-    ``fd`` must be a connected stream socket on which login is over and nothing was read ahead.
+    ``fd`` must be a connected stream socket on which login is over and nothing was read ahead; ``tls`` what is on it.
     """
 
     cdef CLink c
+    cdef Tls tls
 
-    def __cinit__(self, int fd, int node):
+    def __cinit__(self, int fd, int node, Tls tls=None):
         memset(&self.c, 0, sizeof(CLink))
         self.c.fd = fd
+        self.tls = tls
+        self.c.tls = &tls.c if tls is not None else NULL
         self.c.node = node
         self.c.index = -1
         self.c.txn = 73
@@ -242,12 +247,16 @@ cdef class Link:
         """Nothing is under way, half read or unsent: fit to be kept for another client."""
         cdef CLink *c = &self.c
         return not (c.dead or c.tail != c.head or c.rest or c.rx.end > c.rx.start or c.tx.end > c.tx.start
-                    or c.skipping or c.copy_in)
+                    or c.skipping or c.copy_in or tls_unsent(c.tls))
 
     def alive(self):
         """Look without waiting: False when the backend hung up or sent something nobody asked for."""
         cdef char byte
-        cdef ssize_t n = recv(self.c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+        cdef ssize_t n
+        if self.c.tls != NULL:                             # a record without data (a key update) is no word
+            n = tls_recv(self.c.tls, &byte, 1, MSG_DONTWAIT)
+        else:
+            n = recv(self.c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
         return n < 0 and errno == EAGAIN
 
     def take_captured(self):
@@ -269,4 +278,7 @@ cdef class Link:
             self.c.seen = 0
         buf_shrink(&self.c.rx, KEEP_SIZE)
         buf_shrink(&self.c.tx, KEEP_SIZE)
+        if self.c.tls != NULL:
+            buf_shrink(&self.c.tls.inb, KEEP_SIZE)
+            self.c.tls.chunk = RECORD + 256
         self.c.chunk = READ_SIZE

@@ -2,15 +2,6 @@
 # answered, relay_deliver sends that to the client, relay_loop waits. Every one of them may stop at any point with a reason
 # and is simply called again: all progress is in the buffers' offsets and in the rings.
 
-from libc.time cimport time_t
-
-cdef extern from "time.h" nogil:
-    struct timespec:
-        time_t tv_sec
-        long tv_nsec
-    enum: CLOCK_REALTIME_COARSE
-    int clock_gettime(int clock, timespec *ts)
-
 cdef extern from *:
     """
     static inline void add_one(uint32_t *p) { __atomic_fetch_add(p, 1, __ATOMIC_SEQ_CST); }
@@ -38,6 +29,7 @@ cpdef enum Why:
     TOLD = 16             # Python asked to be told where each message went: told_node, told()
     ENDED = 17            # the transaction that Python watches is over: ended_well
     HANGUP = 18           # the client has gone while a request of it runs: running_node
+    HEARD = 19            # messages of backends that Python logs: take_heard()
 
 cdef enum:
     MAX_LINKS = 64
@@ -64,29 +56,18 @@ cdef enum:
     DEST_PRIMARY = 1                 # model.Dest
     DEST_BALANCE = 2
 
-    HOT_WAITING = 0                  # the hot child cell (shared/layout.py)
-    HOT_IDLE = 2
-    HOT_IN_TRANSACTION = 3
-    HOT_EXECUTE = 4
-    HOT_COUNTERS = 2048
-    HOT_NODE = 128
-    HOT_TEXT = 1024
-
     TOO_LONG = 1 | (1 | 32) << 2 | 5 << 16 | 31 << 20    # Route(PRIMARY, TOO_LONG, WRITE | PIN_SESSION, OTHER)
 
-cdef struct Hot:
-    uint32_t status
-    uint32_t text_len
-    uint64_t activity_us
-    uint64_t queries
-    uint64_t hits
-    uint64_t misses
-    char pad[24]
-    char text[1024]
+cdef struct Heard:
+    uint8_t node
+    uint8_t kind
+    uint32_t count                   # so many in a row
 
 cdef struct CRelay:
     int fd                           # the client
+    CTls *tls                        # NULL: plain
     int wakeup
+    int unlooked              # requests since the wakeup descriptor was looked at
     Buf rx                           # rx.start..pos is settled for cur and not yet sent
     Py_ssize_t pos
     Py_ssize_t rest                  # bytes of a long message that go to cur unread
@@ -133,6 +114,8 @@ cdef struct CRelay:
     uint32_t ring_len
     uint32_t ring_pos
     Hot *hot
+    uint64_t began                   # when the request under way began (now_us), 0: none is
+    uint32_t portal_code             # route of what the unnamed portal runs: counted when it is executed
     uint32_t *epoch
     Table table
     Seeds seeds
@@ -149,13 +132,13 @@ cdef struct CRelay:
     int gone
     int bad
     int last_fatal                   # the last error the client got from a backend ended that backend
+    int hold                         # a FATAL that nobody asked for is not for an idle client: Python goes on elsewhere
+    int held_fatal                   # one came
     char *title
     int title_room
-
-cdef inline uint64_t now_us() noexcept nogil:
-    cdef timespec ts
-    clock_gettime(CLOCK_REALTIME_COARSE, &ts)
-    return <uint64_t> ts.tv_sec * 1000000 + <uint64_t> ts.tv_nsec // 1000
+    int hearing                      # Python logs what backends say
+    int nheard
+    Heard heard[128]
 
 cdef void relay_title(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
     """The last word of the process title, written in place: no call, no allocation."""
@@ -180,7 +163,8 @@ cdef void relay_begun(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
         return
     r.hot.status = HOT_EXECUTE
     r.hot.queries += 1
-    r.hot.activity_us = now_us()
+    if r.began == 0:                                       # the first one since the last answer: one look at the clock
+        r.began = r.hot.activity_us = now_us()
     if text == NULL:
         return
     if n > HOT_TEXT - 1:
@@ -197,6 +181,7 @@ cdef void relay_rested(CRelay *r, int txn) noexcept nogil:
     """ReadyForQuery went to the client."""
     if r.hot == NULL:
         return
+    r.began = 0
     r.hot.activity_us = now_us()
     if txn == 73:
         r.hot.status = HOT_IDLE
@@ -216,7 +201,7 @@ cdef int relay_deliver(CRelay *r, CLink *ln) noexcept nogil:
     cdef ssize_t n
     cdef pollfd p[2]
     while ln.rx.start < ln.seen:
-        n = send(r.fd, ln.rx.data + ln.rx.start, <size_t> (ln.seen - ln.rx.start), MSG_DONTWAIT | MSG_NOSIGNAL)
+        n = any_send(r.fd, r.tls, ln.rx.data + ln.rx.start, ln.seen - ln.rx.start)
         if n >= 0:
             ln.rx.start += n
             continue
@@ -230,6 +215,21 @@ cdef int relay_deliver(CRelay *r, CLink *ln) noexcept nogil:
                 return WAKE
         elif errno != EINTR:
             return CLIENT_GONE
+    return relay_drain(r) if tls_unsent(r.tls) else MORE
+
+cdef int relay_drain(CRelay *r) noexcept nogil:
+    """Send the records that the client has not got yet."""
+    cdef pollfd p[2]
+    while tls_unsent(r.tls) and tls_push(r.tls) < 0:
+        if errno != EAGAIN:
+            return CLIENT_GONE
+        p[0].fd = r.fd
+        p[0].events = POLLOUT
+        p[1].fd = r.wakeup
+        p[1].events = POLLIN
+        p[0].revents = p[1].revents = 0
+        if poll(p, 2, -1) < 0 or p[1].revents:
+            return WAKE
     return MORE
 
 cdef void relay_error_seen(CRelay *r, CLink *ln, const char *p, Py_ssize_t n, int client) noexcept nogil:
@@ -264,8 +264,13 @@ cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
     """A ReadyForQuery for the client: the session's state follows. What Python must do at once, or MORE."""
     cdef int i
     cdef CLink *other
+    cdef uint64_t began = r.began
     ln.txn = txn
     relay_rested(r, txn)
+    if began and r.hot != NULL:
+        hot_latency(r.hot, ln.node, ln != r.primary, r.hot.activity_us - began)
+        if ln.pending:
+            r.began = r.hot.activity_us                    # a pipeline: the next one has its turn from now on
     if ln != r.primary:
         r.diverged = txn == 69 and r.primary != NULL and r.primary.txn == 84
         return DIVERGED if r.diverged else MORE
@@ -303,7 +308,11 @@ cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
 
 cdef void relay_send_tx(CLink *ln) noexcept nogil:
     """Try to send queued bytes of our own without waiting; the rest goes with the next flush."""
-    cdef ssize_t n = send(ln.fd, ln.tx.data + ln.tx.start, <size_t> (ln.tx.end - ln.tx.start), MSG_DONTWAIT | MSG_NOSIGNAL)
+    cdef ssize_t n = 0
+    if ln.tx.start < ln.tx.end:
+        n = any_send(ln.fd, ln.tls, ln.tx.data + ln.tx.start, ln.tx.end - ln.tx.start)
+    elif tls_unsent(ln.tls):
+        tls_push(ln.tls)
     if n > 0:
         ln.tx.start += n
     if ln.tx.start == ln.tx.end:
@@ -385,6 +394,8 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             drop = 1                                       # a node the client does not know of speaks up
         elif kind == 69 and (op & 0xFF) == 80 and op & OP_SWALLOW:
             drop = 0                                       # a statement we carried to this node is refused: the client's
+        elif kind == 69 and op == 0 and r.hold and ln.txn == 73:
+            drop = r.held_fatal = 1
         if drop and ln.seen > ln.rx.start:
             return -1
         event = MORE
@@ -415,7 +426,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
                 event = relay_failed_op(r, ln, op)
             elif ln != r.primary:
                 ln.dead = 1
-            if not drop and r.last_fatal:
+            if (not drop and r.last_fatal) or (drop and op == 0 and ln == r.primary):
                 ln.dead = 1                                # it hangs up now: so do we, at once
                 r.gone = ln.index
                 event = BACKEND_GONE
@@ -435,6 +446,8 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
                 event = DONE
         elif kind == 49 or kind == 50 or kind == 51:
             return BACKEND_BAD                             # an answer to nothing
+        if r.hearing and relay_heard(r, ln.node, kind) and event == MORE:
+            event = HEARD
         take = total if total < avail else avail
         if drop:
             if op & OP_CAPTURE and kind != 78 and kind != 65 and buf_add(&ln.captured, p, total) < 0:
@@ -464,7 +477,7 @@ cdef int relay_pull(CRelay *r, CLink *ln, int flags) noexcept nogil:
     cdef ssize_t n
     if link_room(ln, ln.chunk) < 0:
         return NO_MEMORY
-    n = recv(ln.fd, ln.rx.data + ln.rx.end, <size_t> (ln.rx.cap - ln.rx.end), flags)
+    n = any_recv(ln.fd, ln.tls, ln.rx.data + ln.rx.end, ln.rx.cap - ln.rx.end, flags)
     if n > 0:
         if n >= ln.chunk and ln.chunk < READ_MOST:
             ln.chunk *= 2

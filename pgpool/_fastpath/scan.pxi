@@ -39,7 +39,7 @@ cdef void relay_wrote(CRelay *r) noexcept nogil:
 cdef void relay_effects(CRelay *r, CLink *ln, uint32_t code, const char *text, Py_ssize_t n) noexcept nogil:
     """What a statement does to the session, booked when it is sent: if it fails the session errs to the primary's side."""
     cdef Py_ssize_t i
-    relay_count(r, ln.node, code >> 16 & 15)
+    hot_reason(r.hot, code)
     if code & DEST_BALANCE and r.ring_len:
         r.ring_pos = (r.ring_pos + 1) & 255
     if not code & (0x3FFF << 2):
@@ -66,8 +66,31 @@ cdef void relay_effects(CRelay *r, CLink *ln, uint32_t code, const char *text, P
         r.salt = avalanche(r.salt + 1)
         r.context ^= r.salt
         r.salted = 1
+    if code & EF_TEMP and code >> 16 & 15 == 4:            # counted as DDL: it does make one
+        r.salted = 2
     if code & EF_DDL:
         r.ddl_pending = 1
+
+cdef void relay_asked(CRelay *r, CLink *ln, uint32_t code, const char *text, Py_ssize_t n) noexcept nogil:
+    """A simple query goes out."""
+    relay_effects(r, ln, code, text, n)
+    relay_count(r, ln.node, code >> 16 & 15)
+    relay_begun(r, text, n)
+
+cdef void relay_bound(CRelay *r, CLink *ln, uint32_t code, const char *text, Py_ssize_t n) noexcept nogil:
+    """A Bind goes out: its statement counts when it is executed, and each time (commands.md 4)."""
+    relay_effects(r, ln, code, text, n)
+    relay_begun(r, text, n)
+    if r.total > 5 and r.rx.data[r.pos + 5] == 0:
+        r.portal_code = code
+
+cdef void relay_executed(CRelay *r, CLink *ln, uint32_t code) noexcept nogil:
+    """An Execute goes out; ``code`` counts for a named portal. What follows an error up to Sync is not carried out."""
+    if ln.skipping:
+        return
+    if r.total > 5 and r.rx.data[r.pos + 5] == 0 and r.portal_code:
+        code = r.portal_code
+    relay_count(r, ln.node, code >> 16 & 15 if code else 5)
 
 cdef int relay_take(CRelay *r, CLink *ln, int op, int kept) noexcept nogil:
     """The message at pos goes to ln: book its op (0 for none) and move on. ``kept``: how much of it is at hand."""
@@ -146,8 +169,7 @@ cdef int scan_query(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
         rc = relay_join(r, ln)
     if rc != MORE:
         return rc
-    relay_effects(r, ln, code, text, n)
-    relay_begun(r, text, n)
+    relay_asked(r, ln, code, text, n)
     rc = relay_take(r, ln, 81, kept)
     ln.solicited = 1
     return rc
@@ -316,6 +338,7 @@ cdef int scan_bind(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
                   cstrlen(row.begin) if row != NULL else 0)
     relay_begun(r, NULL, 0)
     r.portal = ln
+    r.portal_code = code
     return segment_take(r, 66, <int> have)
 
 cdef inline Py_ssize_t cstrlen(const char *s) noexcept nogil:
@@ -352,9 +375,11 @@ cdef int scan_rest_of_segment(CRelay *r, int kind, char *p) noexcept nogil:
         rc = segment_enter(r, ln)
         if rc != MORE:
             return rc
-    if kind == 69 and r.notify_execute:
-        r.notify_execute = 0
-        kind |= OP_NOTIFY
+    if kind == 69:
+        relay_executed(r, r.segment, r.portal_code)
+        if r.notify_execute:
+            r.notify_execute = 0
+            kind |= OP_NOTIFY
     return segment_take(r, kind, <int> r.total)
 
 cdef int scan_sync(CRelay *r) noexcept nogil:

@@ -10,13 +10,15 @@ cdef int relay_flush(CRelay *r) noexcept nogil:
     cdef pollfd p[2]
     if ln == NULL:
         return MORE
-    while ln.tx.start < ln.tx.end or r.rx.start < r.pos:
-        if ln.tx.start < ln.tx.end:
-            b = &ln.tx
-            n = send(ln.fd, b.data + b.start, <size_t> (b.end - b.start), MSG_DONTWAIT | MSG_NOSIGNAL)
+    while ln.tx.start < ln.tx.end or r.rx.start < r.pos or tls_unsent(ln.tls):
+        b = &ln.tx
+        if tls_unsent(ln.tls):
+            n = tls_push(ln.tls)
+        elif ln.tx.start < ln.tx.end:
+            n = any_send(ln.fd, ln.tls, b.data + b.start, b.end - b.start)
         else:
             b = &r.rx
-            n = send(ln.fd, b.data + b.start, <size_t> (r.pos - b.start), MSG_DONTWAIT | MSG_NOSIGNAL)
+            n = any_send(ln.fd, ln.tls, b.data + b.start, r.pos - b.start)
         if n >= 0:
             b.start += n
             r.segment_start = -1                           # some of it is out: it cannot move any more
@@ -34,7 +36,7 @@ cdef int relay_flush(CRelay *r) noexcept nogil:
         p[0].revents = p[1].revents = 0
         if poll(p, 2, -1) < 0 or p[1].revents:
             return WAKE
-        if p[0].revents & POLLIN:
+        if p[0].revents & POLLIN or tls_more(ln.tls):
             rc = relay_pull(r, ln, MSG_DONTWAIT)
             if rc != MORE and rc != QUIET:
                 return rc
@@ -43,6 +45,24 @@ cdef int relay_flush(CRelay *r) noexcept nogil:
         if r.rx.cap > KEEP_SIZE * 8:
             buf_free(&r.rx)
     return MORE
+
+cdef int relay_reply(CRelay *r, const char *p, Py_ssize_t n) noexcept nogil:
+    """Send bytes of our own to the client, to the last one. 0, or -1: it is gone."""
+    cdef pollfd w
+    cdef ssize_t got
+    while n or tls_unsent(r.tls):
+        got = any_send(r.fd, r.tls, p, n) if n else tls_push(r.tls)
+        if got >= 0:
+            p += got
+            n -= got
+        elif errno == EAGAIN:
+            w.fd = r.fd
+            w.events = POLLOUT
+            w.revents = 0
+            poll(&w, 1, 10000)
+        elif errno != EINTR:
+            return -1
+    return 0
 
 cdef int relay_hear_out(CRelay *r, CLink *ln) noexcept nogil:
     """A backend does not take bytes any more: its last words (57P01 ...) still go to the client."""
@@ -59,7 +79,8 @@ cdef int relay_wait_link(CRelay *r, CLink *ln) noexcept nogil:
     """Wait until a backend says something, and pass it on. Blocks in recv for a moment, then in poll, which signals end,
     and a client that hangs up."""
     cdef pollfd p[3]
-    cdef int rc = relay_pull(r, ln, 0)
+    cdef int unsent = ln.tx.start < ln.tx.end or tls_unsent(ln.tls)
+    cdef int rc = relay_pull(r, ln, MSG_DONTWAIT if unsent else 0)
     if rc != QUIET:
         return rc
     p[0].fd = ln.fd
@@ -67,10 +88,14 @@ cdef int relay_wait_link(CRelay *r, CLink *ln) noexcept nogil:
     p[2].fd = -1 if r.eof else r.fd
     p[0].events = p[1].events = POLLIN
     p[2].events = POLLRDHUP
+    if unsent:
+        p[0].events = POLLIN | POLLOUT
     p[0].revents = p[1].revents = p[2].revents = 0
     if poll(p, 3, -1) < 0 or p[1].revents:
         return WAKE
     if p[0].revents:
+        if unsent:
+            relay_send_tx(ln)
         return relay_pull(r, ln, MSG_DONTWAIT)
     r.eof = 1
     return HANGUP
@@ -82,17 +107,18 @@ cdef int relay_settle(CRelay *r, CLink *ln, int all_) noexcept nogil:
     rc = relay_flush(r)
     if rc != MORE:
         return rc
-    while ln.tx.start < ln.tx.end:                         # a link that is not cur
-        relay_send_tx(ln)
-        if ln.tx.start < ln.tx.end:
-            rc = relay_wait_link(r, ln)
-            if rc != MORE and rc != QUIET:
-                return rc
     if (ln.pending or (all_ and ln.head != ln.tail)) and not ln.solicited:
         flush_message[0] = 72
         put_be32(flush_message + 1, 4)
-        if send(ln.fd, flush_message, 5, MSG_NOSIGNAL) == 5:
-            ln.solicited = 1
+        if buf_add(&ln.tx, flush_message, 5) < 0:
+            return NO_MEMORY
+        ln.solicited = 1
+    while ln.tx.start < ln.tx.end or tls_unsent(ln.tls):
+        relay_send_tx(ln)
+        if ln.tx.start < ln.tx.end or tls_unsent(ln.tls):
+            rc = relay_wait_link(r, ln)
+            if rc != MORE and rc != QUIET:
+                return rc
     if ln.rx.end > ln.rx.start:
         rc = relay_pass(r, ln)
         if rc != MORE:
@@ -117,3 +143,12 @@ cdef int relay_select(CRelay *r, CLink *ln) noexcept nogil:
         return CLIENT_BAD
     r.cur = ln
     return MORE
+
+cdef int relay_midway(CRelay *r) noexcept nogil:
+    """The client has got a part of a message, and the rest was not sent (did not come) yet: nothing else may be said."""
+    cdef int i
+    for i in range(r.nlinks):
+        if r.links[i] != NULL and (r.links[i].rx.start < r.links[i].seen
+                                   or (r.links[i].rest and not r.links[i].rest_drop)):
+            return 1
+    return 0

@@ -10,6 +10,7 @@ cdef class Relay:
 
     cdef CRelay c
     cdef list held
+    cdef Tls tls
     cdef object keep
 
     def __cinit__(self, uint8_t[::1] hot, uint8_t[::1] header, uint8_t[::1] verdicts, tuple seeds, int wakeup):
@@ -37,30 +38,24 @@ cdef class Relay:
 
     # -- a session begins and ends --
 
-    def begin(self, int fd, uint64_t context):
-        """Serve the client on ``fd`` from now on; ``context`` is mixed into every verdict's key."""
+    def begin(self, int fd, uint64_t context, Tls tls=None):
+        """Serve the client on ``fd`` (under ``tls``) from now on; ``context`` is mixed into every verdict's key."""
         cdef CRelay *r = &self.c
         r.fd = fd
+        self.tls = tls
+        r.tls = &tls.c if tls is not None else NULL
         r.rx.start = r.rx.end = r.pos = r.rest = r.total = 0
         r.eof = r.pipelining = r.own_segment = r.looked = 0
-        r.primary = r.balance = r.cur = r.segment = r.portal = r.unnamed = NULL
-        r.segment_links = 0
+        r.primary = r.balance = r.cur = r.segment = r.portal = r.unnamed = r.wanted = NULL
+        r.segment_links = r.segment_ops = 0
         r.segment_start = -1
-        r.segment_ops = 0
-        r.unnamed_known = 0
-        r.state = 0
-        r.wrote_pending = r.ddl_pending = r.salted = 0
-        r.context = context
-        r.salt = context
-        r.backslash = r.unsafe_encoding = 0
-        r.begin_len = r.greeted = 0
+        r.unnamed_known = r.wrote_pending = r.ddl_pending = r.salted = r.began = r.state = 0
+        r.context = r.salt = context
+        r.backslash = r.unsafe_encoding = r.begin_len = r.greeted = r.portal_code = 0
         r.ring_len = r.ring_pos = 0
-        r.dones = r.done_failed = r.diverged = 0
-        r.watching = r.ended = r.group_failed = r.rolled_back = r.notify_execute = 0
-        r.wanted = NULL
+        r.dones = r.done_failed = r.diverged = r.watching = r.ended = r.group_failed = r.rolled_back = r.notify_execute = 0
+        r.last_fatal = r.hold = r.held_fatal = r.nheard = r.nlinks = 0
         set_patience(fd, 20)
-        r.last_fatal = 0
-        r.nlinks = 0
         r.chunk = READ_SIZE // 2
         self.held = []
         if r.hot != NULL:
@@ -74,6 +69,8 @@ cdef class Relay:
         for link in self.held:
             link.c.index = -1
         self.held = []
+        self.tls = None
+        r.tls = NULL
         memset(r.links, 0, sizeof(r.links))
         r.nlinks = 0
         r.primary = r.balance = r.cur = r.segment = r.portal = r.unnamed = NULL
@@ -147,11 +144,12 @@ cdef class Relay:
         self.c.title = <char *> address
         self.c.title_room = room
 
-    def watch(self, *, bint every=False, bint tell=False, bint exact=False):
-        """``every``: come back with LOOK for each message; ``tell``: with TOLD after each; ``exact``: constants count."""
+    def watch(self, *, bint every=False, bint tell=False, bint exact=False, bint hold=False):
+        """``every``: LOOK for each message; ``tell``: TOLD after each; ``exact``: constants count; ``hold``: an idle client
+        is not shown the FATAL of a primary that shuts down."""
         self.c.every = every
         self.c.tell = tell
-        self.c.exact = exact
+        self.c.exact, self.c.hold = exact, hold
 
     # -- running --
 
@@ -201,23 +199,12 @@ cdef class Relay:
 
     def reply(self, bytes data):
         """Send bytes of our own to the client. Call ``barrier`` first. MORE, or CLIENT_GONE."""
-        cdef Py_ssize_t at = 0, n = len(data)
         cdef const char *p = data
-        cdef ssize_t got
-        cdef pollfd w
+        cdef Py_ssize_t n = len(data)
         with nogil:
-            while at < n:
-                got = send(self.c.fd, p + at, <size_t> (n - at), MSG_DONTWAIT | MSG_NOSIGNAL)
-                if got >= 0:
-                    at += got
-                elif errno == EAGAIN:
-                    w.fd = self.c.fd
-                    w.events = POLLOUT
-                    w.revents = 0
-                    poll(&w, 1, 10000)
-                elif errno != EINTR:
-                    with gil:
-                        return CLIENT_GONE
+            if relay_reply(&self.c, p, n) < 0:
+                with gil:
+                    return CLIENT_GONE
         return MORE
 
     # -- the message at hand --
@@ -293,8 +280,7 @@ cdef class Relay:
                     if rc == MORE:
                         rc = relay_join(r, ln)
                 if rc == MORE:
-                    relay_effects(r, ln, code, sql, n)
-                    relay_begun(r, sql, n)
+                    relay_asked(r, ln, code, sql, n)
                     rc = relay_take(r, ln, kind | flag, <int> have)
                     ln.solicited = 1
             elif kind == 83:
@@ -304,8 +290,9 @@ cdef class Relay:
                 if rc == MORE:
                     ln = r.segment
                     if kind == 66:
-                        relay_effects(r, ln, code, sql, n)
-                        relay_begun(r, sql, n)
+                        relay_bound(r, ln, code, sql, n)
+                    elif kind == 69:
+                        relay_executed(r, ln, code)
                     elif kind == 80 and unnamed:
                         r.unnamed = ln
                         r.unnamed_sql = r.sql
@@ -388,6 +375,9 @@ cdef class Relay:
     def state(self, uint32_t value):
         self.c.state = value
 
+    def made_temp(self):
+        return self.c.salted == 2
+
     @property
     def context(self):
         """Changes when the session may own temporary tables: what was known of names before counts no more."""
@@ -449,9 +439,8 @@ cdef class Relay:
         self.c.context = context ^ self.c.salt if self.c.salted else context
 
     def take_diverged(self):
-        diverged = bool(self.c.diverged)
-        self.c.diverged = 0
-        return diverged
+        diverged, self.c.diverged = self.c.diverged, 0
+        return bool(diverged)
 
     def gone_node(self):
         """After BACKEND_GONE or BACKEND_BAD: which node."""
@@ -462,9 +451,10 @@ cdef class Relay:
         """Set the reported status after an answer of our own."""
         relay_rested(&self.c, self.c.primary.txn if self.c.primary != NULL else 73)
 
-    def begun(self, bytes text):
-        """Report a request that we answer ourselves."""
+    def begun(self, bytes text, uint32_t code=0):
+        """Report a request that we answer ourselves; ``code``: its route, counted by its reason."""
         relay_begun(&self.c, text, len(text))
+        hot_reason(self.c.hot, code)
 
     def feed(self, bytes pending):
         """The client was greeted; these bytes of it were read before the relay took over."""
@@ -484,12 +474,21 @@ cdef class Relay:
         """A statement that writes is sent under another name (EXECUTE)."""
         relay_wrote(&self.c)
 
+    def take_held_fatal(self):
+        """Has the primary said good-bye to an idle client (see ``watch``)?"""
+        held, self.c.held_fatal = self.c.held_fatal, 0
+        return bool(held)
+
+    @property
+    def midway(self):
+        """The client has got a part of a message and not the rest: nothing else may be said to it."""
+        return bool(relay_midway(&self.c))
+
     def last_error_was_fatal(self):
         """The last ErrorResponse the client got from a backend was FATAL or PANIC."""
         return bool(self.c.last_fatal)
 
     def index_of(self, Link link):
-        """The link's place in the session's table."""
         return link.c.index
 
     def read_as(self, *, bint backslash, bytes client_encoding):

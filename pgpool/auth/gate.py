@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .._fastpath import TlsContext
 from ..errors import AuthenticationFailed, ClientGone, ProtocolViolation, SessionFatal
 from ..system import sockets
-from ..system.channel import Channel, ChannelClosed, ChannelFraming, ChannelTimeout, UnexpectedMessage
+from ..system.channel import Channel, ChannelClosed, ChannelFraming, ChannelTimeout, ChannelTls, UnexpectedMessage
 from ..system.interfaces import interfaces
+from ..system.logs import LOG, log
 from ..system.sockets import Peer
 from ..wire import messages
 from ..wire.startup import (
@@ -35,22 +37,32 @@ if TYPE_CHECKING:
 
 # ---------------------------------------------------------------- the first packets
 
+TLS_HANDSHAKE = 0x16
+"""First byte of a TLS ClientHello; no startup packet is long enough to begin with it."""
 
-def read_first(channel: Channel) -> Startup | CancelRequest:
-    """Reads first packets up to a StartupMessage or CancelRequest; answers SSLRequest and GSSENCRequest with ``N``.
+
+def read_first(channel: Channel, context: TlsContext | None = None) -> Startup | CancelRequest:
+    """Reads first packets up to a StartupMessage or CancelRequest. A GSSENCRequest is answered with ``N``, so is an
+    SSLRequest without ``context``; with it TLS begins, at once too when the client does (PostgreSQL 17, ALPN).
 
     Raises ClientGone (closed, too slow), ProtocolViolation, SessionFatal as wire/startup says.
     """
     seen_ssl = seen_gss = False
     while True:
         try:
+            if context is not None and not seen_ssl and not seen_gss and channel.peek() == TLS_HANDSHAKE:
+                seen_ssl = seen_gss = True
+                _begin_direct(channel, context)
             request = parse_startup(channel.read_startup(MAX_STARTUP))
             if isinstance(request, SSLRequest) and not seen_ssl:
                 seen_ssl = True
-                _refuse_encryption(channel, "received unencrypted data after SSL request")
+                _answer(channel, b"S" if context is not None else b"N", "received unencrypted data after SSL request")
+                if context is not None:
+                    seen_gss = True
+                    channel.secure(context)
             elif isinstance(request, GSSENCRequest) and not seen_gss:
                 seen_gss = True
-                _refuse_encryption(channel, "received unencrypted data after GSSAPI encryption request")
+                _answer(channel, b"N", "received unencrypted data after GSSAPI encryption request")
             elif isinstance(request, (SSLRequest, GSSENCRequest)):
                 code = 5679 if isinstance(request, SSLRequest) else 5680
                 raise SessionFatal(
@@ -60,13 +72,27 @@ def read_first(channel: Channel) -> Startup | CancelRequest:
                 return request
         except ChannelFraming as error:
             raise ProtocolViolation(error.message) from None
+        except ChannelTls as error:
+            log.log(LOG, "could not accept SSL connection", detail=error.message)
+            raise ClientGone(error.message) from None
         except (ChannelClosed, ChannelTimeout) as error:
             raise ClientGone(error.message) from None
 
 
-def _refuse_encryption(channel: Channel, text: str) -> None:
+def _begin_direct(channel: Channel, context: TlsContext) -> None:
+    """TLS without an SSLRequest: the client must have named our protocol, or it speaks another one."""
+    channel.secure(context)
+    assert channel.tls is not None
+    if channel.tls.protocol != "postgresql":
+        raise ProtocolViolation(
+            "received direct SSL connection request without ALPN protocol negotiation extension"
+        )
+
+
+def _answer(channel: Channel, answer: bytes, text: str) -> None:
+    """Answer a request for encryption, behind which nothing may come unencrypted (CVE-2021-3935 class)."""
     if not channel.pending:
-        channel.send(b"N")
+        channel.send(answer)
     if channel.pending:
         raise ProtocolViolation(
             text,
@@ -174,7 +200,6 @@ def admit(
     passwd: PasswordFile,
     peer: Peer,
     *,
-    ssl: bool = False,
     resolver: hba.Resolver | None = None,
 ) -> Admission:
     """Lets a client in as far as we decide it; what the Admission still lacks, the backend decides (login, reuse).
@@ -182,6 +207,7 @@ def admit(
     Raises AuthenticationFailed (texts: behaviour.md 9.2, 14), ProtocolViolation, ClientGone.
     """
     admission = passwd.admission(startup.user, startup)
+    ssl = channel.tls is not None
     if not settings.enable_pool_hba:
         admission.clear_text = settings.allow_clear_text_frontend_auth
         return admission
@@ -251,7 +277,25 @@ def _scram(channel: Channel, admission: Admission) -> None:
     admission.verified = True
 
 
-_CHECKS = {"trust": _trust, "password": _password, "md5": _md5, "scram-sha-256": _scram}
+def _cert(channel: Channel, admission: Admission) -> None:
+    """The chain was checked in the handshake; the common name must be the user's, letters in either case."""
+    der = channel.tls.peer_certificate() if channel.tls is not None else b""
+    if not der:
+        raise _failed("CERT", "no valid certificate presented")
+    # heavy, and needed by cert lines only
+    from cryptography import x509
+
+    try:
+        subject = x509.load_der_x509_certificate(der).subject
+        names = [name.value for name in subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    except ValueError:
+        names = []
+    if len(names) != 1 or str(names[0]).lower() != admission.user.lower():
+        raise _failed("CERT", "no valid certificate presented")
+    admission.verified = True
+
+
+_CHECKS = {"cert": _cert, "trust": _trust, "password": _password, "md5": _md5, "scram-sha-256": _scram}
 
 
 def reuse(channel: Channel, admission: Admission, link: LinkAuth) -> bytes | None:

@@ -19,7 +19,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 METHODS = ("trust", "reject", "md5", "scram-sha-256", "cert", "password", "pam", "ldap")
-NOT_YET = ("cert", "pam", "ldap")
+NOT_YET = ("pam", "ldap")
 """Methods that are read and checked, and refuse the client until they work."""
 _PAM_OPTIONS = {"pamservice", "backend_use_passwd"}
 _LDAP_OPTIONS = {

@@ -30,6 +30,7 @@ from ..system import sockets
 from ..system.channel import Channel, ChannelError, ChannelTimeout
 from ..wire import messages
 from ..wire.startup import Startup, cancel_packet
+from .encrypt import encrypt
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, Settings
@@ -96,7 +97,6 @@ def open_channel(
     on_wake: Callable[[], None] | None = None,
 ) -> Channel:
     """Connects to a backend; BackendFailed when that does not work within connect_timeout (ms)."""
-    # the place for SSLRequest to the backend (settings.ssl), before anything else is sent
     end = time.monotonic() + settings.connect_timeout / 1000 if settings.connect_timeout else 0.0
     while True:
         timeout = max(1, int((end - time.monotonic()) * 1000)) if end else 0
@@ -111,7 +111,17 @@ def open_channel(
             raise _failed(
                 node_id, f'could not connect to host "{backend.hostname}", port {backend.port}: {reason}'
             ) from None
-    return Channel(fd, deadline=deadline, wakeup_fd=wakeup_fd, on_wake=on_wake)
+    channel = Channel(fd, deadline=end or time.monotonic() + DEFAULT_PATIENCE, wakeup_fd=wakeup_fd, on_wake=on_wake)
+    try:
+        encrypt(channel, backend, settings)
+    except ChannelError as error:
+        channel.close()
+        raise _failed(node_id, error.message) from None
+    except BaseException:
+        channel.close()
+        raise
+    channel.deadline = deadline
+    return channel
 
 
 def login(
@@ -388,6 +398,10 @@ class _Attempt:
         if client is None:
             raise _failed(self.node_id, "invalid authentication request")
         self.relaying = True
+        if code == messages.AUTH_SASL:
+            # a channel to us is not the channel to the backend: binding to it is not on offer
+            names = messages.read_sasl_mechanisms(payload[4:])
+            payload = messages.authentication_sasl([n for n in names if n != exchange.MECHANISM_PLUS])[5:]
         self.keep(messages.message(b"R", payload))
         if code == messages.AUTH_SASL_FINAL:
             return  # goes out together with AuthenticationOk

@@ -12,7 +12,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from pgpool._fastpath import Link
+from pgpool._fastpath import Link, TlsError
 from pgpool.auth.admission import LinkAuth
 from pgpool.backend.connect import Login
 from pgpool.config.settings import Settings
@@ -41,8 +41,11 @@ class PooledLink:
         try:
             if not self.link.dead:
                 os.set_blocking(self.link.fd, False)
-                os.write(self.link.fd, messages.terminate())
-        except OSError:
+                if self.login.channel.tls is not None:
+                    self.login.channel.tls.send(messages.terminate())
+                else:
+                    os.write(self.link.fd, messages.terminate())
+        except (OSError, TlsError):
             pass
         self.login.channel.close()
 
@@ -62,7 +65,7 @@ class Entry:
     """How the first link was logged in: what the next client is asked."""
 
     def add(self, node_id: int, login: Login) -> PooledLink:
-        pooled = PooledLink(Link(login.fd, node_id), login, time.time())
+        pooled = PooledLink(Link(login.fd, node_id, login.channel.tls), login, time.time())
         self.links[node_id] = pooled
         self.slot.set_backend(node_id, login.pid, login.key, pooled.created)
         return pooled
@@ -83,6 +86,8 @@ def bridge(old: Startup, new: Startup) -> list[str] | None:
     """The SETs that make a link started with ``old`` look like one started with ``new``; None when none can."""
     if old.protocol >> 16 != new.protocol >> 16 or old.replication or new.replication:
         return None
+    if old.params == new.params:
+        return []
     sets = []
     for name in old.params.keys() | new.params.keys():
         was, wanted = old.params.get(name), new.params.get(name)

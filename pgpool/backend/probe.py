@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET_DIR = "/tmp"
 """Of an empty backend_hostname (parameters.tsv)."""
+DEFAULT_TIMEOUT = 10
 LEAST_TIMEOUT = 2
 """libpq takes a connect_timeout of 1 second for 2."""
 
@@ -64,9 +65,19 @@ class Prober:
 
     @staticmethod
     def _timeout(backend: BackendConf) -> int:
-        """connect_timeout in whole seconds; a limit of 0 means none."""
+        """connect_timeout in whole seconds; where that means for ever a report still does not wait for ever."""
         limit = math.ceil(backend.health_check.connect_timeout / 1000)
-        return max(LEAST_TIMEOUT, limit) if limit else 0
+        return max(LEAST_TIMEOUT, limit) if limit else DEFAULT_TIMEOUT
+
+    def _encryption(self, backend: BackendConf) -> dict[str, str]:
+        """libpq's words for what the settings want."""
+        s = self._settings
+        root = s.resolve(backend.sslrootcert) or s.path("ssl_ca_cert")
+        mode = backend.sslmode
+        if mode == "auto":
+            mode = "prefer" if s.ssl else "disable"
+        files = {"sslrootcert": root, "sslcert": s.resolve(backend.sslcert), "sslkey": s.resolve(backend.sslkey)}
+        return {"sslmode": mode, **({k: v for k, v in files.items() if v} if mode != "disable" else {})}
 
     def _target(self, backend: BackendConf, **more: str) -> str:
         return make_conninfo(
@@ -75,5 +86,6 @@ class Prober:
             connect_timeout=self._timeout(backend),
             tcp_user_timeout=self._timeout(backend) * 1000,
             fallback_application_name="pgpool",
+            **self._encryption(backend),
             **{key: value for key, value in more.items() if value},
         )

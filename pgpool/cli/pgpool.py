@@ -18,6 +18,7 @@ from ..system.logs import LOG, Level, log
 
 if TYPE_CHECKING:
     from ..config.checks import Finding
+    from ..system.sockets import Listener
 
 EXIT_OK = 0
 EXIT_USAGE = 1
@@ -324,25 +325,30 @@ def _start(command: Command) -> int:
             return EXIT_USAGE
         _say("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...\n")
     # Heavy: everything the children need is imported here, once, before they are forked; stop and reload do without.
-    from ..roles import notyet, parent, reload
+    from ..pcp import server as pcp_server
+    from ..roles import doors, notyet, parent, reload  # heavy as well
 
     notyet.refuse(settings)
     reload.check_lists(settings)
+    reload.read_certificates(settings)
     rules = reload.read_rules(settings, options)
-    for warning in (*notyet.missing(settings), log.destination_warning(settings)):
-        if warning:
-            log.warning(warning)
-    listeners = parent.open_listeners(settings)
+    for warning in notyet.missing(settings):
+        log.warning(warning)
+    listeners = doors.open_listeners(settings)
+    pcp_listeners: list[Listener] = []
     ready = None
     try:
+        pcp_listeners = pcp_server.open_listeners(settings)
         _claim_pid_file(settings)
         if not options.foreground:
-            ready = process.daemonize([listener.fileno() for listener in listeners])
+            ready = process.daemonize([listener.fileno() for listener in (*listeners, *pcp_listeners)])
             _claim_pid_file(settings)
-        server = parent.Parent(settings, options, listeners, _pid_file(settings), rules)
+        server = parent.Parent(settings, options, listeners, _pid_file(settings), rules, pcp_listeners)
     except BaseException:
-        for listener in listeners:
+        for listener in (*listeners, *pcp_listeners):
             listener.stop()
+        if _read_pid(settings) == os.getpid():
+            files.remove(_pid_file(settings))
         raise
     if ready is not None:
         ready()
@@ -369,7 +375,7 @@ def _check(command: Command) -> int:
 
     notyet.refuse(loaded.settings)
     reload.check_lists(loaded.settings)
-    faults = _check_files(loaded.settings, options)
+    faults = len(reload.read_certificates(loaded.settings)) + _check_files(loaded.settings, options)
     for finding in _sizing(loaded.settings, options):
         log.log(Level[finding.level], finding.text)
     print(f"{options.config_file}: {f'{faults} fault(s) in other files' if faults else 'no faults'}")

@@ -97,7 +97,7 @@ def _tell_unused(options: argparse.Namespace) -> None:
             print(f"pgpool_setup: option -{letter} (for the incumbent's own tests) has no effect", file=sys.stderr)
     if options.mode in MODES_NOT_YET:
         words = f"{MODES[options.mode][1]} mode (-m {options.mode})"
-        raise SetupFailed(f"{words} is not available yet; there are -m s and -m n")
+        raise SetupFailed(f"{words} is not available yet; there are -m s, -m l and -m n")
 
 
 def _set_up(options: argparse.Namespace) -> int:

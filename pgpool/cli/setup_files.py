@@ -130,7 +130,7 @@ def postgresql_conf(plan: Plan, version: int) -> str:
         ("max_prepared_transactions", 10),
         ("max_wal_senders", 12),
         ("max_replication_slots", 12),
-        ("wal_level", "replica"),
+        ("wal_level", "logical" if plan.mode == "l" else "replica"),
         ("hot_standby", "on"),
         ("wal_log_hints", "on"),
         ("logging_collector", "off"),
@@ -191,6 +191,8 @@ def pgpool_conf(plan: Plan) -> str:
 
 
 def _backend(plan: Plan, node: int) -> str:
+    # As the incumbent's set-up: in logical mode the first node is the primary whatever happens.
+    flag = [("backend_flag0", "ALWAYS_PRIMARY")] if plan.mode == "l" and node == 0 else []
     return _section(
         f"Node {node}",
         [
@@ -199,6 +201,7 @@ def _backend(plan: Plan, node: int) -> str:
             (f"backend_weight{node}", 1),
             (f"backend_data_directory{node}", plan.data(node)),
             (f"backend_application_name{node}", f"server{node}"),
+            *flag,
         ],
     )
 

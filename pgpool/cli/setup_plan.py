@@ -19,7 +19,7 @@ MODES = {
     "i": ("snapshot_isolation", "snapshot isolation"),
 }
 """Letter of -m -> (backend_clustering_mode, words in messages)."""
-MODES_NOT_YET = ("r", "l", "i")
+MODES_NOT_YET = ("r", "i")
 
 
 class SetupFailed(Exception):

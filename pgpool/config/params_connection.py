@@ -1,7 +1,7 @@
 """Parameter rows: clustering mode, listening, PCP, backends, authentication, TLS, our own."""
 
 from .forms import backend_flags
-from .param import BACKEND, BOOL, DOUBLE, ENUM, INIT, INT, LIST, RELOAD, SESSION, STRING, Param
+from .param import BACKEND, BACKEND_DEFAULT, BOOL, DOUBLE, ENUM, INIT, INT, LIST, RELOAD, SESSION, STRING, Param
 
 CLUSTERING = "Clustering mode"
 CONNECTIONS = "Connections"
@@ -91,9 +91,30 @@ ROWS = (
     Param("ssl_passphrase_command", STRING, "", RELOAD, TLS,
           "Command that prints the passphrase of the private key; %p is replaced by a prompt.", since="4.2"),
 
+    Param("backend_sslmode", ENUM, "auto", RELOAD, TLS,
+          "TLS with backends, as libpq's sslmode. auto: as ssl says, plain where the backend has none, its certificate"
+          " checked when ssl_ca_cert or ssl_ca_cert_dir is set.", indexing=BACKEND_DEFAULT,
+          choices={"auto": 0, "disable": 1, "prefer": 2, "require": 3, "verify-ca": 4, "verify-full": 5},
+          since="ours"),
+    Param("backend_sslrootcert", STRING, "", RELOAD, TLS,
+          "File with the CA certificates that the backend's certificate is checked against; empty means ssl_ca_cert.",
+          indexing=BACKEND_DEFAULT, since="ours"),
+    Param("backend_sslcert", STRING, "", RELOAD, TLS, "File with the certificate shown to the backend.",
+          indexing=BACKEND_DEFAULT, since="ours"),
+    Param("backend_sslkey", STRING, "", RELOAD, TLS, "File with the private key of backend_sslcert.",
+          indexing=BACKEND_DEFAULT, since="ours"),
+
+    Param("metrics_port", INT, 0, RELOAD, OWN,
+          "Port of the HTTP endpoint for monitoring (/metrics, /livez, /readyz); 0 means none.", max=65535, since="ours"),
+    Param("metrics_listen_addresses", LIST, ("localhost",), RELOAD, OWN,
+          "Host names or addresses of the HTTP endpoint for monitoring; '*' means all. It asks for no password.",
+          since="ours"),
     Param("eager_backend_connections", BOOL, False, RELOAD, OWN,
           "Connect the load balance node at the start of a session, as Pgpool-II does, not at its first read.",
           since="ours"),
     Param("notice_routing_reason", BOOL, False, SESSION, OWN,
           "Send a NOTICE with every statement that says where it went and why.", since="ours"),
+    Param("pcp_protocol_version", ENUM, "4.7", RELOAD, OWN,
+          "The release whose replies PCP clients get: 4.3 for clients of 4.3 (node and process information differ).",
+          choices={"4.3": 43, "4.7": 47}, since="ours"),
 )

@@ -1,6 +1,6 @@
 """Parameter rows: health check, failover and failback, online recovery."""
 
-from .param import BACKEND_DEFAULT, BOOL, INIT, INT, RELOAD, SESSION, STRING, Param
+from .param import BACKEND_DEFAULT, BOOL, ENUM, INIT, INT, RELOAD, SESSION, STRING, Param
 
 HEALTH = "Health check"
 FAILOVER = "Failover and failback"
@@ -39,9 +39,13 @@ ROWS = (
     Param("follow_primary_command", STRING, "", RELOAD, FAILOVER,
           "Shell command run for every other backend after the primary has changed; same escapes as failover_command.",
           old_names=("follow_master_command",), since="4.2"),
-    Param("failover_on_backend_error", BOOL, True, RELOAD, FAILOVER,
-          "Detach a backend when a session cannot connect to it, read from it or write to it.",
-          old_names=("fail_over_on_backend_error",), since="4.0"),
+    Param("failover_on_backend_error", ENUM, "check", RELOAD, FAILOVER,
+          "What happens when a session cannot connect to a backend, read from it or write to it. on: the backend is "
+          "detached; off: nothing; check (ours): its health is checked at once, and only the check decides.",
+          choices={"off": 0, "on": 1, "check": 2},
+          aliases={"true": "on", "yes": "on", "1": "on", "t": "on", "y": "on",
+                   "false": "off", "no": "off", "0": "off", "f": "off", "n": "off"},
+          old_names=("fail_over_on_backend_error",), since="4.0", was="on in Pgpool-II"),
     Param("failover_on_backend_shutdown", BOOL, False, RELOAD, FAILOVER,
           "Detach a backend when it says that an administrator shuts it down.", since="4.3"),
     Param("detach_false_primary", BOOL, False, RELOAD, FAILOVER,
@@ -52,6 +56,18 @@ ROWS = (
           "Attach a detached standby by itself once it streams from the primary again.", since="4.1"),
     Param("auto_failback_interval", INT, 60, RELOAD, FAILOVER,
           "Least time between two such attachments; 0 means no wait.", unit="s", since="4.1"),
+
+    Param("failover_client_policy", ENUM, "restart", RELOAD, FAILOVER,
+          "What a change of the primary means for clients. restart: all sessions end, as in Pgpool-II; wait: sessions "
+          "that are idle outside a transaction go on with the new primary, statements that come meanwhile wait.",
+          choices={"restart": 0, "wait": 1}, since="ours"),
+    Param("failover_wait_timeout", INT, 30, RELOAD, FAILOVER,
+          "With failover_client_policy = wait: how long a statement waits for the new primary.",
+          unit="s", min=1, max=3600, since="ours"),
+    Param("failover_owner", ENUM, "pgpool", RELOAD, FAILOVER,
+          "Who moves the primary. pgpool: the commands above; external: somebody else (Patroni, an operator, a cloud "
+          "service): pgpool runs no command and follows the roles of the servers.",
+          choices={"pgpool": 0, "external": 1}, since="ours"),
 
     Param("recovery_user", STRING, "", RELOAD, RECOVERY,
           "Superuser that runs the recovery functions on the backends.", was="'nobody' from 4.1 to 4.5"),
@@ -65,6 +81,10 @@ ROWS = (
           "Script run after all clients have gone (native replication and snapshot isolation)."),
     Param("recovery_timeout", INT, 90, RELOAD, RECOVERY,
           "Time for clients to go and for the recovered backend to start.", unit="s"),
+    Param("recovery_method", ENUM, "script", RELOAD, RECOVERY,
+          "How a node is recovered: by the scripts above, which the extension pgpool_recovery runs, or by pgpool itself "
+          "with pg_basebackup or pg_rewind where it can reach the node's data directory.",
+          choices={"script": 0, "pg_basebackup": 1, "pg_rewind": 2}, since="ours"),
     Param("client_idle_limit_in_recovery", INT, 0, SESSION, RECOVERY,
           "In the second stage a client is disconnected after being idle this long; -1 means at once, 0 never.",
           unit="s", min=-1),

@@ -47,7 +47,10 @@ ROWS = (
           "stderr, syslog, or both separated by a comma.", form=log_destinations, since="3.1"),
     Param("log_line_prefix", STRING, "%m: %a pid %p: ", RELOAD, LOGGING,
           "Begins each log line: %a application, %p pid, %P process, %t time, %m time with milliseconds, %d database,"
-          " %u user, %l line number.", since="3.4", was="'%t: pid %p: ' before 4.3"),
+          " %u user, %l line number, %c session id.", since="3.4", was="'%t: pid %p: ' before 4.3"),
+    Param("log_format", ENUM, "text", RELOAD, LOGGING,
+          "text: lines that begin with log_line_prefix. json: one object per line, with the same fields.",
+          choices={"text": 0, "json": 1}, since="ours"),
     Param("log_min_messages", ENUM, "warning", SESSION, LOGGING,
           "Least severe level that goes to the log.", choices=LEVELS, aliases=LEVEL_ALIASES, since="3.4"),
     Param("client_min_messages", ENUM, "notice", SESSION, LOGGING,

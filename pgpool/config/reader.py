@@ -18,6 +18,7 @@ MAX_INCLUDE_DEPTH = 10
 MAX_FILE_SIZE = 16 * 1024 * 1024
 
 _KEY = re.compile(r"[ \t\r\f\v]*([A-Za-z_][A-Za-z0-9_]*)[ \t\r\f\v]*(=?)[ \t\r\f\v]*")
+_SECRET = re.compile(r"password|passwd|authkey|passphrase", re.IGNORECASE)
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.|'')*)'", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
                      r"(?:[ \t]*[A-Za-z]+)?(?=[\s#]|$)")
@@ -132,7 +133,7 @@ def parse_line(line: str) -> tuple[str, str] | None:
         return None
     match = _KEY.match(line)
     if match is None or (match.end() == match.end(1) and line[match.end():][:1] not in ("", "'", "#")):
-        raise ValueError(f'syntax error near "{_near(line.strip())}"')
+        raise ValueError(f"syntax error{_near(line.strip(), line)}")
     key = match[1]
     rest = line[match.end():]
     if not rest or rest.startswith("#"):
@@ -146,10 +147,10 @@ def parse_line(line: str) -> tuple[str, str] | None:
         value = _NUMBER.match(rest) or _BARE.match(rest)
         if value is None:
             hint = ", use single quotes" if rest.startswith('"') else ", the value needs quotes"
-            raise ValueError(f'syntax error near "{_near(rest)}"{hint}')
+            raise ValueError(f"syntax error{_near(rest, key)}{hint}")
         text = value[0]
     if not _REST.fullmatch(rest, value.end()):
-        raise ValueError(f'syntax error near "{_near(rest[value.end():].strip())}"')
+        raise ValueError(f"syntax error{_near(rest[value.end():].strip(), key)}")
     return key, text
 
 
@@ -174,5 +175,8 @@ def quote(value: str) -> str:
     return quoted
 
 
-def _near(text: str) -> str:
-    return text if len(text) <= 40 else text[:40] + "..."
+def _near(text: str, key: str) -> str:
+    """Where a syntax error is; nothing is shown of a value that may be a secret."""
+    if _SECRET.search(key):
+        return ""
+    return f' near "{text}"' if len(text) <= 40 else f' near "{text[:40]}..."'

@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "watchdog": ("hostname", "pgpool_port", "wd_port"),
     "heartbeat": ("heartbeat_device", "heartbeat_hostname", "heartbeat_port"),
     "health_check": _HEALTH,
+    "backend_tls": ("backend_sslmode", "backend_sslrootcert", "backend_sslcert", "backend_sslkey"),
 }
 
 _BEFORE_NODES = """backend_clustering_mode listen_addresses port unix_socket_directories unix_socket_group

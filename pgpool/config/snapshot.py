@@ -43,6 +43,10 @@ class BackendConf:
     application_name: str
     flags: frozenset[str]
     health_check: HealthConf
+    sslmode: str = "auto"
+    sslrootcert: str = ""
+    sslcert: str = ""
+    sslkey: str = ""
 
     @property
     def used(self) -> bool:
@@ -165,7 +169,8 @@ class Settings:
             get("backend_application_name"), frozenset(filter(None, get("backend_flag").split("|"))),
             HealthConf(get("health_check_period"), get("health_check_timeout"), get("health_check_user"),
                        get("health_check_password"), get("health_check_database"), get("health_check_max_retries"),
-                       get("health_check_retry_delay"), get("connect_timeout")))
+                       get("health_check_retry_delay"), get("connect_timeout")),
+            get("backend_sslmode"), get("backend_sslrootcert"), get("backend_sslcert"), get("backend_sslkey"))
 
     def _watchdog_node(self, index: int) -> WatchdogConf:
         return WatchdogConf(index, self.value("hostname", index), self.value("pgpool_port", index),

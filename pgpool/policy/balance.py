@@ -54,6 +54,28 @@ def draw_ring(
     return [] if -1 in drawn else drawn
 
 
+def in_time(node: NodeView, settings: RoutingSettings) -> bool:
+    """May this node answer reads as far as its delay goes? One whose delay nobody knows may not."""
+    if not settings.delay_limit or node.role is Role.PRIMARY:
+        return True
+    return node.delay_known and node.delay <= settings.delay_limit
+
+
+def steer(home: int, nodes: Sequence[NodeView], settings: RoutingSettings, dice: Dice) -> int:
+    """The node to read from in the place of ``home``, which was drawn: itself when it is not too far behind, else the
+    least delayed standby (prefer_lower_delay_standby), else the primary; -1 when there is none (behaviour.md 5.5)."""
+    usable = [n for n in nodes if n.usable]
+    if any(n.id == home and in_time(n, settings) for n in usable):
+        return home
+    primary = next((n.id for n in usable if n.role is Role.PRIMARY), -1)
+    if not settings.prefer_lower_delay:
+        return primary
+    fit = [n for n in usable if n.role is not Role.PRIMARY and n.weight > 0 and in_time(n, settings)]
+    least = min((n.delay for n in fit), default=0)
+    node = by_weight([n for n in fit if n.delay == least], dice)
+    return node.id if node is not None else primary
+
+
 def by_weight(nodes: Sequence[NodeView], dice: Dice) -> NodeView | None:
     """One of ``nodes``, as often as its share of the weights says; all alike when none has any."""
     if not nodes:

@@ -1,7 +1,8 @@
 """What happens to the nodes when somebody asks for a change: a pure decision, which roles/failover carries out.
 
-Source: behaviour.md 10.1 to 10.3 and 10.8. Two differences, both wanted: one session's word never detaches a node (the
-parent looks for itself first), and a node that was merely unreachable when pgpool started comes back by itself.
+Source: behaviour.md 10.1 to 10.3 and 10.8. Three differences, all wanted: with failover_on_backend_error = check (the
+default) a session's word never detaches a node, the loss of a standby ends only the sessions that wait for its answer, and a
+node that was merely unreachable when pgpool started comes back by itself.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Sessions(Enum):
     RESTART_LATER = "restart when idle"
     """Every child exits when its session has ended, so that new sessions see the change."""
     END_USERS = "end the sessions which use the nodes"
-    """Children whose load balance node is among them end now; the others restart when idle."""
+    """A session that waits for an answer of one of them ends; one that does not goes on without it."""
     END_ALL = "end all sessions"
 
 
@@ -66,6 +67,10 @@ class Ask:
     node_ids: tuple[int, ...]
     cause: Cause
     seen: Mapping[int, Health] = field(default_factory=dict)
+    switchover: bool = False
+    """With PROMOTE: the present primary is detached and failover_command is to promote the node."""
+    graceful: bool = False
+    """With DETACH: not before the clients have gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +78,40 @@ class Rules:
     """The part of the settings that decides. ``flags``: node id -> backend_flag words."""
 
     mode: ClusterMode
-    failover_on_backend_error: bool
+    failover_on_backend_error: str
+    """on, off or check."""
     failover_on_backend_shutdown: bool
     flags: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    external: bool = False
+    """failover_owner = external: somebody else moves the primary, no command of ours is run."""
 
     def pinned(self, node_id: int) -> bool:
         return DISALLOW_TO_FAILOVER in self.flags.get(node_id, frozenset())
 
 
+class Step(Enum):
+    """The steps of a plan, in their order (behaviour.md 10.3). After each of them all processes may die: what is stored
+    and what is shared then says of no node that it is better than it is."""
+
+    STATES = "the states of the nodes change"
+    SAVE = "pgpool_status is rewritten"
+    SESSIONS = "sessions are told"
+    COMMANDS = "failover_command or failback_command is run for each node"
+    PRIMARY = "the primary is found or set"
+    FOLLOW = "when the primary has changed, the other nodes are told to follow it"
+
+
+class Command(Enum):
+    """Which command is run for the nodes whose state changes."""
+
+    NONE = ""
+    FAILOVER = "failover_command"
+    FAILBACK = "failback_command"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in this order: set states, tell sessions, run commands, settle the primary."""
+    """What to do; ``steps`` gives the order."""
 
     states: tuple[tuple[int, NodeState], ...] = ()
     """Node id and its new state."""
@@ -95,8 +123,26 @@ class Plan:
     save: bool = False
     """Rewrite pgpool_status (never while all nodes are down)."""
     quarantine: bool = False
+    command: Command = Command.NONE
+    new_main: int | None = None
+    """The node that failover_command is told to promote; None: the new main node."""
+    follow: bool = False
+    """follow_primary_command is run if the primary has changed."""
     refused: tuple[tuple[int, str], ...] = ()
     """Nodes for which nothing is done, and why."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What there is to do, in order."""
+        wanted = {
+            Step.STATES: bool(self.states),
+            Step.SAVE: self.save,
+            Step.SESSIONS: self.sessions is not Sessions.GO_ON,
+            Step.COMMANDS: self.command is not Command.NONE,
+            Step.PRIMARY: bool(self.states) or self.primary is not None or self.search_primary,
+            Step.FOLLOW: self.follow,
+        }
+        return tuple(step for step in Step if wanted[step])
 
     @property
     def empty(self) -> bool:
@@ -104,8 +150,17 @@ class Plan:
 
 
 def needs_look(cause: Cause) -> bool:
-    """Must the parent knock at the node itself before it believes this?"""
-    return cause in (Cause.SESSION_ERROR, Cause.SHUTDOWN)
+    """Must the parent knock at the node itself before it believes this? pg_terminate_backend looks like a shutdown."""
+    return cause is Cause.SHUTDOWN
+
+
+def check_first(ask: Ask, rules: Rules) -> bool:
+    """Is a session's word only the reason for a health check at once? The check decides then, not the session."""
+    if ask.change is not Change.DETACH or rules.failover_on_backend_error != "check":
+        return False
+    if ask.cause is Cause.SESSION_ERROR:
+        return True
+    return ask.cause is Cause.SHUTDOWN and rules.mode.has_primary and not rules.failover_on_backend_shutdown
 
 
 def decide(ask: Ask, nodes: tuple[NodeView, ...], primary_id: int, rules: Rules) -> Plan:
@@ -143,6 +198,8 @@ def _detach(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_
         search_primary=streaming and primary_left,
         save=ask.change is not Change.QUARANTINE,
         quarantine=ask.change is Change.QUARANTINE,
+        command=Command.NONE if rules.external or ask.change is Change.QUARANTINE else Command.FAILOVER,
+        follow=streaming and primary_left and not rules.external,
         refused=tuple(refused),
     )
 
@@ -153,16 +210,14 @@ def _why_not_detach(ask: Ask, node: NodeView, rules: Rules) -> str:
         return f"the node is {node.state.name.lower()} already"
     if rules.pinned(node.id):
         return "its backend_flag is DISALLOW_TO_FAILOVER"
-    if ask.cause is Cause.SESSION_ERROR and not rules.failover_on_backend_error:
-        return "failover_on_backend_error is off"
+    if ask.cause is Cause.SESSION_ERROR and rules.failover_on_backend_error != "on":
+        return f"failover_on_backend_error is {rules.failover_on_backend_error}"
     if ask.cause is Cause.SHUTDOWN and not rules.failover_on_backend_shutdown and rules.mode.has_primary:
         return "failover_on_backend_shutdown is off"
     if needs_look(ask.cause):
         seen = ask.seen.get(node.id, Health.ANSWERS)
         if seen is Health.ANSWERS:
             return "the node answers"
-        if seen is Health.REFUSES and ask.cause is Cause.SESSION_ERROR:
-            return "the node is there and starts up or recovers"
     return ""
 
 
@@ -178,12 +233,14 @@ def _attach(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_
         sessions=Sessions.RESTART_LATER if streaming and not first else Sessions.END_ALL,
         search_primary=streaming and primary_id < 0,
         save=True,
+        command=Command.NONE if rules.external else Command.FAILBACK,
         refused=refused,
     )
 
 
 def _promote(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_id: int, rules: Rules) -> Plan:
-    """Changes only our view: PostgreSQL is not touched."""
+    """Changes only our view: PostgreSQL is not touched. A switchover detaches the present primary instead, and
+    failover_command promotes the node."""
     if rules.mode is not ClusterMode.STREAMING_REPLICATION:
         return Plan(refused=tuple((i, "only streaming replication mode has a primary to choose") for i in ids))
     node = nodes[ids[0]] if ids else None
@@ -193,7 +250,14 @@ def _promote(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary
         return Plan(refused=((node.id, "the node is the primary already"),))
     if not node.usable:
         return Plan(refused=((node.id, "the node is down"),))
-    return Plan(primary=node.id, sessions=Sessions.END_ALL)
+    if not ask.switchover:
+        return Plan(primary=node.id, sessions=Sessions.END_ALL, follow=not rules.external)
+    if rules.external:
+        return Plan(refused=((node.id, "failover_owner is external: somebody else moves the primary"),))
+    if primary_id in nodes and nodes[primary_id].usable:
+        ousted = replace(ask, change=Change.DETACH, node_ids=(primary_id,))
+        return replace(_detach(ousted, (primary_id,), nodes, primary_id, rules), new_main=node.id)
+    return Plan(refused=((node.id, "there is no primary that could make room for it"),))
 
 
 def _find_primary(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_id: int, rules: Rules) -> Plan:

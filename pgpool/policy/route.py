@@ -48,6 +48,9 @@ class RoutingSettings:
     """catalog, trace and on: the catalogs are asked, which finds all that a trace would."""
     check_unlogged_table: bool = True
     statement_level_load_balance: bool = False
+    delay_limit: int = 0
+    """A standby further behind gets no reads: bytes, or microseconds when measured by time; 0: any delay will do."""
+    prefer_lower_delay: bool = False
     read_only_functions: PatternList = _NONE
     write_functions: PatternList = _NONE
     primary_patterns: PatternList = _NONE
@@ -72,6 +75,8 @@ class RoutingSettings:
             check_temp_table=settings.check_temp_table not in ("none", "off"),
             check_unlogged_table=settings.check_unlogged_table,
             statement_level_load_balance=settings.statement_level_load_balance,
+            delay_limit=delay_limit(settings),
+            prefer_lower_delay=settings.prefer_lower_delay_standby,
             read_only_functions=PatternList.of("read_only_function_list", settings.read_only_function_list),
             write_functions=PatternList.of("write_function_list", settings.write_function_list),
             primary_patterns=PatternList.of(
@@ -85,6 +90,16 @@ class RoutingSettings:
             ),
             user_preferences=parse_preferences("user_redirect_preference_list", settings.user_redirect_preference_list),
         )
+
+
+def delay_limit(settings: Settings) -> int:
+    """delay_threshold_by_time in microseconds, else delay_threshold in bytes; 0 when no delay is measured or none
+    counts (behaviour.md 5.5: streaming mode only)."""
+    if settings.mode is not ClusterMode.STREAMING_REPLICATION or not settings.sr_check_period:
+        return 0
+    if settings.delay_threshold_by_time > 0 or settings.replication_delay_source_cmd:
+        return settings.delay_threshold_by_time * 1000
+    return settings.delay_threshold
 
 
 def route(

@@ -14,9 +14,9 @@ from ..errors import ConfigFaults, ProcessExit
 from ..policy.route import RoutingSettings
 from ..session import conversation
 from ..session.worker import Worker
-from ..system import process, signals
+from ..system import process, signals, sockets
 from ..system.logs import log
-from ..system.sockets import Acceptor, Listener
+from ..system.sockets import Acceptor, Listener, Peer
 from .reload import read_again, read_passwords, read_rules
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ from .._fastpath import Relay, write_title
 
 _HANDLED = (
     signals.SIGTERM, signals.SIGINT, signals.SIGQUIT, signals.SIGHUP, signals.SIGUSR1, signals.SIGUSR2,
+    signals.SIGALRM,
 )  # fmt: skip
 _NOW = {signals.SIGINT, signals.SIGQUIT}
 TITLE = "pgpool: "
@@ -102,6 +103,8 @@ class Child:
         settings = worker.settings
         if worker.finishing:
             raise ProcessExit(process.EXIT_QUIT, "told to end")
+        if worker.cell.leave_ordered:
+            self.leave(process.EXIT_QUIT, "one spare child too many")
         if worker.cell.restart_ordered:
             raise ProcessExit(process.EXIT_RESTART, "told to restart when its session is over")
         if settings.child_max_connections and self.served >= settings.child_max_connections:
@@ -115,20 +118,43 @@ class Child:
         if life and self.served:
             left = self.idle_from + life - time.monotonic()
             if left <= 0:
-                raise ProcessExit(process.EXIT_RESTART, f"idle for {life} s (child_life_time)")
+                self.leave(process.EXIT_RESTART, f"idle for {life} s (child_life_time)")
             due = left if due is None else min(due, left)
         client = self.acceptor.wait(due)
         if client is None:
             self.woken()
             return
-        fd, peer = client
+        self.serve(*client)
+
+    def serve(self, fd: int, peer: Peer) -> None:
+        """One client. Links of other users that are kept here meanwhile go when their time is over."""
         self.served += 1
         self.busy = True
+        waited = None if peer.is_unix else sockets.waited_ms(fd)
+        if waited is not None:
+            self.worker.cell.note_wait(waited * 1000)
+        timed = self.worker.settings.connection_life_time and self.worker.pool.entries
+        if timed:
+            self.expire_later()
         try:
-            conversation.serve(worker, fd, peer)
+            conversation.serve(self.worker, fd, peer)
         finally:
+            if timed:
+                signals.alarm(0)
             self.busy = False
             self.idle_from = time.monotonic()
+
+    def expire_later(self) -> None:
+        """Close what is idle too long, and be woken when the next one is."""
+        due = self.worker.pool.expire(self.worker.settings)
+        signals.alarm(0 if due is None else max(due, 0.01))
+
+    def leave(self, code: int, why: str) -> None:
+        """Exit; a client of whom the kernel has told only this process is served before."""
+        client = self.acceptor.leave()
+        if client is not None:
+            self.serve(*client)
+        raise ProcessExit(code, why)
 
     def woken(self) -> None:
         """Signals that have arrived. Raises ProcessExit for those which end this child now."""
@@ -141,9 +167,14 @@ class Child:
         if signals.SIGTERM in arrived:
             worker.finishing = True
             if not self.busy:
-                raise ProcessExit(process.EXIT_QUIT, "told to end")
+                self.leave(process.EXIT_QUIT, "told to end")
         if signals.SIGUSR1 in arrived:
             worker.pool.close_idle()
+        if signals.SIGALRM in arrived:
+            if worker.cell.pool_in_use is None:
+                signals.alarm(1.0)  # a session begins, with one of the links perhaps: not now
+            else:
+                self.expire_later()
         if signals.SIGHUP in arrived:
             self.reload()
 
@@ -151,6 +182,7 @@ class Child:
         worker = self.worker
         worker.settings = read_again(self.options, worker.settings, worker.shared, quiet=True)
         worker.routing = RoutingSettings.of(worker.settings)
+        worker.forget_nodes()
         worker.passwords = read_passwords(worker.settings, self.options, quiet=True)
         try:
             worker.hba = read_rules(worker.settings, self.options, worker.hba, quiet=True)

@@ -7,12 +7,13 @@ wait, and goes on when the parent's tick finds that they are over; the parent st
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import ProcessExit
 from ..model import ClusterMode, NodeState, NodeView
+from ..policy.commands import Happening, Place
 from ..policy.failover import (
     Answer,
     Ask,
@@ -22,20 +23,24 @@ from ..policy.failover import (
     Plan,
     Rules,
     Sessions,
+    Step,
+    check_first,
     choose_primary,
     decide,
     needs_look,
     primary_without_asking,
 )
 from ..shared import Request, RequestFlag, RequestKind
-from ..system.logs import DEBUG1, LOG, log
+from ..system.logs import DEBUG1, LOG, Level, log
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, Settings
     from ..shared import Shared
     from .probe import Prober
 
-SEARCH_PAUSE = 1.0
+SEARCH_PAUSE, CLIENTS_PAUSE = 1.0, 0.2
+QUICK_LOOK = 0.1
+"""Between the rounds that the log tells of, a promotion is looked for this often (seconds)."""
 BACKLOG_MAX = 64
 """Requests that wait while one is worked on; more than that are copies of each other."""
 
@@ -57,8 +62,11 @@ class Boss(Protocol):
     prober: Prober
 
     def clock(self) -> float: ...
+    def check_now(self, node_id: int) -> None: ...
+    def run_command(self, name: str, happenings: list[Happening]) -> Callable[[], bool]: ...
     def tell_sessions(self, what: Sessions, node_ids: tuple[int, ...]) -> None: ...
     def close_idle_links(self) -> None: ...
+    def rotate_log(self) -> None: ...
     def save_status(self) -> None: ...
     def wake_workers(self) -> None: ...
 
@@ -66,6 +74,7 @@ class Boss(Protocol):
 def ask_of(request: Request) -> Ask:
     """A queued request in the words of policy/failover."""
     flags = request.flags
+    graceful, switchover = bool(flags & RequestFlag.GRACEFUL), bool(flags & RequestFlag.SWITCHOVER)
     if request.kind is RequestKind.FIND_PRIMARY:
         cause = Cause.SR_CHECK
     elif flags & RequestFlag.SHUTDOWN:
@@ -74,11 +83,25 @@ def ask_of(request: Request) -> Ask:
         cause = Cause.SESSION_ERROR
     elif flags & RequestFlag.TIMEOUT:
         cause = Cause.HEALTH_TIMEOUT
-    elif flags & RequestFlag.SWITCHOVER or request.kind is not RequestKind.DOWN:
+    elif switchover or graceful or request.kind is not RequestKind.DOWN:
         cause = Cause.OPERATOR
     else:
         cause = Cause.HEALTH_CHECK
-    return Ask(_CHANGES[request.kind], request.node_ids, cause)
+    return Ask(_CHANGES[request.kind], request.node_ids, cause, switchover=switchover, graceful=graceful)
+
+
+@dataclass(slots=True)
+class Job:
+    """One plan on its way: what was so before it began."""
+
+    ask: Ask
+    plan: Plan
+    old_main: int
+    old_primary: int
+    ids: tuple[int, ...] = ()
+    """Nodes whose state changes."""
+    followers: list[int] = field(default_factory=list)
+    """Nodes that are told to follow the new primary."""
 
 
 class Failover:
@@ -90,6 +113,12 @@ class Failover:
         self._job: Iterator[float] | None = None
         self._due = 0.0
         self._cannot_ask_told = False
+        self._last_main = self._last_primary = -1
+        """The last ones there were: what commands call the old ones."""
+        self._followed: Callable[[], bool] = lambda: True
+        """Has follow_primary_command ended?"""
+        self._owed: Job | None = None
+        """Its primary was not found yet: the others are told to follow it when it is."""
 
     # -- the parent's side ----------------------------------------------------------------------------------------
 
@@ -104,9 +133,18 @@ class Failover:
             if request.kind is RequestKind.CLOSE_IDLE:
                 self._boss.close_idle_links()
                 continue
+            if request.kind is RequestKind.ROTATE_LOG:
+                self._boss.rotate_log()
+                continue
             ask = ask_of(request)
             if ask.change is Change.CONNECTED:
-                self._set_states(decide(ask, self._nodes(), shared.primary_id, self.rules()), "a session connected")
+                plan = decide(ask, self._nodes(), shared.primary_id, self.rules())
+                self._set_states(plan, "a session connected")
+                if plan.save:
+                    self._boss.save_status()
+            elif check_first(ask, self.rules()):
+                for node_id in ask.node_ids:
+                    self._boss.check_now(node_id)
             elif ask not in self._backlog and len(self._backlog) < BACKLOG_MAX:
                 self._backlog.append(ask)
 
@@ -118,7 +156,10 @@ class Failover:
         """Go on with the present job, or begin the next ones, as far as no pause is due."""
         while self._job is not None or self._backlog:
             if self._job is None:
-                self._job = self._carry_out(self._backlog.popleft())
+                ask = self._next()
+                if ask is None:
+                    return
+                self._job = self._carry_out(ask)
                 self._due = 0.0
             if self._boss.clock() < self._due:
                 return
@@ -131,6 +172,25 @@ class Failover:
             except Exception as err:
                 log.unexpected("a request about a node failed", err)
                 self._end_job()
+
+    def _next(self) -> Ask | None:
+        """The next request; while follow_primary_command runs only nodes that come back are seen to."""
+        if self._followed():
+            if self._boss.shared.following:
+                self._boss.shared.set_condition(following=False)
+                log.log(LOG, "follow_primary_command has ended for all nodes")
+            return self._backlog.popleft()
+        for ask in self._backlog:
+            if ask.change is Change.ATTACH:
+                self._backlog.remove(ask)
+                return ask
+        return None
+
+    def poke(self) -> None:
+        """A command has ended: whoever waits for it looks again."""
+        self._due = 0.0
+        if self._boss.shared.following and self._followed():
+            self._boss.shared.set_condition(following=False)
 
     def next_due(self) -> float | None:
         """When ``work`` has something to do; None when that is not known."""
@@ -145,7 +205,8 @@ class Failover:
     def rules(self) -> Rules:
         s = self._boss.settings
         flags = {backend.id: backend.flags for backend in s.backends}
-        return Rules(s.mode, s.failover_on_backend_error, s.failover_on_backend_shutdown, flags)
+        external = s.failover_owner == "external"
+        return Rules(s.mode, s.failover_on_backend_error, s.failover_on_backend_shutdown, flags, external)
 
     def _nodes(self) -> tuple[NodeView, ...]:
         return self._boss.shared.node_views(self._boss.settings)
@@ -158,8 +219,8 @@ class Failover:
         return f"{backend.hostname}({backend.port})"
 
     def _carry_out(self, ask: Ask) -> Iterator[float]:
-        shared, rules = self._boss.shared, self.rules()
-        plan = self._decide(ask, rules)
+        shared = self._boss.shared
+        plan = self._decide(ask, self.rules())
         for node_id, why in plan.refused:
             level = DEBUG1 if needs_look(ask.cause) else LOG
             log.log(level, f"request to {ask.change.value} node {node_id} is not carried out: {why}")
@@ -169,20 +230,112 @@ class Failover:
             yield from self._find_primary(plan)
             return
         shared.set_condition(switching=True)
+        if ask.graceful:
+            yield from self._wait_for_clients()
+            if shared.connected_clients():
+                log.warning("the node is not detached: clients are still connected", hint="see recovery_timeout")
+                return
         log.log(LOG, "Pgpool-II parent process has received failover request", f"reason: {ask.cause.value}")
-        ids = tuple(node_id for node_id, _ in plan.states)
-        for node_id in ids:
+        self._remember()
+        job = Job(ask, plan, self._last_main, self._last_primary, tuple(node_id for node_id, _ in plan.states))
+        for node_id in job.ids:
             if ask.change is Change.ATTACH:
-                log.log(LOG, f"starting fail back. reconnect host {self._place(node_id)}")
+                log.log(LOG, f"=== Starting fail back. reconnect host {self._place(node_id)} ===")
             else:
-                log.log(LOG, f"starting degeneration. shutdown host {self._place(node_id)}")
-        before = shared.primary_id
-        self._set_states(plan, ask.cause.value)
+                log.log(LOG, f"=== Starting degeneration. shutdown host {self._place(node_id)} ===")
+        steps: dict[Step, Callable[[Job], Iterator[float]]] = {
+            Step.STATES: self._step_states,
+            Step.SAVE: self._step_save,
+            Step.SESSIONS: self._step_sessions,
+            Step.COMMANDS: self._step_commands,
+            Step.PRIMARY: self._step_primary,
+            Step.FOLLOW: self._step_follow,
+        }
+        for step in plan.steps:
+            log.debug1(f"failover step: {step.value}")
+            yield from steps[step](job)
+        self._tell_result(job)
+
+    def _remember(self) -> None:
+        shared = self._boss.shared
+        self._last_main = shared.main_id if shared.main_id >= 0 else self._last_main
+        self._last_primary = shared.primary_id if shared.primary_id >= 0 else self._last_primary
+
+    def _wait_for_clients(self) -> Iterator[float]:
+        """pcp_detach_node -g: new sessions wait, the present ones may end."""
+        end = self._boss.clock() + self._boss.settings.recovery_timeout
+        while self._boss.shared.connected_clients() and self._boss.clock() < end:
+            yield CLIENTS_PAUSE
+
+    # -- the steps ------------------------------------------------------------------------------------------------
+
+    def _step_states(self, job: Job) -> Iterator[float]:
+        shared = self._boss.shared
+        self._set_states(job.plan, job.ask.cause.value)
+        if self._boss.settings.mode is ClusterMode.STREAMING_REPLICATION and any(
+            node_id == shared.primary_id and state is NodeState.DOWN for node_id, state in job.plan.states
+        ):
+            shared.set_primary(-1)
         if shared.main_id < 0:
             log.log(LOG, "failover: no valid backend node found")
-        self._tell_sessions(plan, ids)
-        yield from self._settle_primary(plan)
-        self._tell_result(ask, ids, before)
+        yield from ()
+
+    def _step_save(self, job: Job) -> Iterator[float]:
+        self._boss.save_status()
+        yield from ()
+
+    def _step_sessions(self, job: Job) -> Iterator[float]:
+        self._tell_sessions(job.plan, job.ids)
+        yield from ()
+
+    def _step_commands(self, job: Job) -> Iterator[float]:
+        """One command per node, one after the other; the parent stays awake."""
+        happenings = [self._happening(job, node_id) for node_id in job.ids]
+        ended = self._boss.run_command(job.plan.command.value, happenings)
+        while not ended():
+            yield SEARCH_PAUSE
+
+    def _step_primary(self, job: Job) -> Iterator[float]:
+        yield from self._settle_primary(job.plan)
+
+    def _step_follow(self, job: Job) -> Iterator[float]:
+        """Nodes other than a new primary are set down, and follow_primary_command is run for each, behind our back."""
+        shared, settings = self._boss.shared, self._boss.settings
+        primary = shared.primary_id
+        self._owed = job if primary < 0 else None
+        if primary < 0 or primary == job.old_primary or not settings.follow_primary_command:
+            return
+        nodes = [node for node in self._nodes() if node.id != primary and settings.backends[node.id].used]
+        for node in nodes:
+            if node.usable:
+                log.log(LOG, f"=== Starting follow degeneration. shutdown host {self._place(node.id)} ===")
+                shared.set_node_state(node.id, NodeState.DOWN, "is to follow the new primary")
+        followers = [node.id for node in nodes if shared.nodes[node.id].state is NodeState.DOWN]
+        log.log(LOG, f"failover: {len(followers)} follow backends have been degenerated")
+        self._boss.save_status()
+        shared.set_condition(following=True)
+        happenings = [self._happening(job, node_id, primary) for node_id in followers]
+        self._followed = self._boss.run_command("follow_primary_command", happenings)
+        yield from ()
+
+    def _happening(self, job: Job, node_id: int, new_main: int | None = None) -> Happening:
+        """What a command is told; ``new_main``: the new primary, for follow_primary_command."""
+        if new_main is None:
+            wanted = job.plan.new_main
+            return Happening(
+                self._named(node_id),
+                self._named(self._boss.shared.main_id if wanted is None else wanted),
+                job.old_main,
+                self._named(job.old_primary),
+            )
+        old = self._named(job.old_primary)
+        return Happening(self._named(node_id), self._named(new_main), job.old_primary, old)
+
+    def _named(self, node_id: int) -> Place:
+        if node_id < 0:
+            return Place()
+        backend = self._backend(node_id)
+        return Place(node_id, backend.hostname, backend.port, backend.data_directory)
 
     def _decide(self, ask: Ask, rules: Rules) -> Plan:
         """The plan; where a look is needed, only the nodes that would be detached are looked at."""
@@ -199,8 +352,6 @@ class Failover:
     def _set_states(self, plan: Plan, reason: str) -> None:
         for node_id, state in plan.states:
             self._boss.shared.set_node_state(node_id, state, reason, quarantined=plan.quarantine)
-        if plan.save:
-            self._boss.save_status()
 
     def _tell_sessions(self, plan: Plan, ids: tuple[int, ...]) -> None:
         if plan.sessions is Sessions.END_ALL:
@@ -215,18 +366,18 @@ class Failover:
                 )
         self._boss.tell_sessions(plan.sessions, ids)
 
-    def _tell_result(self, ask: Ask, ids: tuple[int, ...], before: int) -> None:
+    def _tell_result(self, job: Job) -> None:
         shared = self._boss.shared
         log.log(LOG, f"failover: set new primary node: {shared.primary_id}")
         if shared.main_id >= 0:
             log.log(LOG, f"failover: set new main node: {shared.main_id}")
-        for node_id in ids:
-            if ask.change is Change.ATTACH:
-                log.log(LOG, f"failback done. reconnect host {self._place(node_id)}")
+        for node_id in job.ids:
+            if job.ask.change is Change.ATTACH:
+                log.log(LOG, f"=== Failback done. reconnect host {self._place(node_id)} ===")
             else:
-                log.log(LOG, f"failover done. shutdown host {self._place(node_id)}")
-        if ask.change is Change.PROMOTE:
-            log.log(LOG, f"failover done. promoted node {shared.primary_id}, it was node {before}")
+                log.log(LOG, f"=== Failover done. shutdown host {self._place(node_id)} ===")
+        if job.plan.primary is not None:
+            log.log(LOG, f"=== Failover done. promoted node {shared.primary_id}, it was node {job.old_primary} ===")
         self._boss.wake_workers()
 
     # -- the primary ----------------------------------------------------------------------------------------------
@@ -247,6 +398,8 @@ class Failover:
         if before < 0:
             shared.set_condition(switching=True)
         yield from self._search()
+        if self._owed is not None and shared.primary_id >= 0:
+            yield from self._step_follow(self._owed)
         if before >= 0 and shared.primary_id != before:
             log.log(LOG, f"failover: set new primary node: {shared.primary_id}")
             self._boss.tell_sessions(Sessions.END_ALL, ())
@@ -258,6 +411,7 @@ class Failover:
         log.log(LOG, "find_primary_node_repeatedly: waiting for finding a primary node")
         timeout = settings.search_primary_node_timeout
         end = self._boss.clock() + timeout if timeout else None
+        next_told = 0.0
         while True:
             nodes = self._nodes()
             if not any(node.usable for node in nodes):
@@ -268,7 +422,10 @@ class Failover:
                 return
             if not any(node.usable and node.id == shared.primary_id for node in nodes):
                 shared.set_primary(-1)
-            primary = self._ask_roles(nodes)
+            loud = self._boss.clock() >= next_told
+            if loud:
+                next_told = self._boss.clock() + SEARCH_PAUSE
+            primary = self._ask_roles(nodes, LOG if loud else DEBUG1)
             if primary >= 0:
                 log.log(LOG, f"find_primary_node: primary node id is {primary}")
                 shared.set_primary(primary)
@@ -276,9 +433,13 @@ class Failover:
             if end is not None and self._boss.clock() >= end:
                 log.log(LOG, "find_primary_node_repeatedly: expired, no primary node was found")
                 return
-            yield SEARCH_PAUSE
+            if any(ask.change is not Change.FIND_PRIMARY for ask in self._backlog):
+                log.log(LOG, "find_primary_node_repeatedly: another request came, the search goes on after it")
+                self._backlog.append(Ask(Change.FIND_PRIMARY, (), Cause.SR_CHECK))
+                return
+            yield QUICK_LOOK
 
-    def _ask_roles(self, nodes: tuple[NodeView, ...]) -> int:
+    def _ask_roles(self, nodes: tuple[NodeView, ...], level: Level) -> int:
         """One round: the primary's id, -1 when none was found yet."""
         rules, prober = self.rules(), self._boss.prober
         if not prober.account()[0]:
@@ -287,14 +448,14 @@ class Failover:
         refusals = 0
         usable = [node for node in nodes if node.usable]
         for node in usable:
-            log.log(LOG, f"find_primary_node: checking backend no {node.id}")
+            log.log(level, f"find_primary_node: checking backend no {node.id}")
             in_recovery, why, refused = prober.ask_recovery(self._backend(node.id))
             answers.append(Answer(node.id, in_recovery))
             refusals += refused
             if in_recovery is None:
-                log.log(LOG, f"find_primary_node: could not ask node {node.id}", why)
+                log.log(level, f"find_primary_node: could not ask node {node.id}", why)
             elif in_recovery:
-                log.log(LOG, f"find_primary_node: standby node is {node.id}")
+                log.log(level, f"find_primary_node: standby node is {node.id}")
                 if node.id == self._boss.shared.primary_id:
                     self._boss.shared.set_primary(-1)
         found = choose_primary(tuple(answers), self._boss.shared.primary_id, rules)

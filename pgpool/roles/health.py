@@ -38,7 +38,7 @@ def health_main(node_id: int, settings: Settings, shared: Shared, options: Optio
     log.log(LOG, "process started")
     while True:
         period = worker.conf.period
-        if period:
+        if period or worker.urgent:
             worker.check()
         worker.pause(period or None)
 
@@ -51,6 +51,8 @@ class Outcome:
     timed_out: bool = False
     reason: str = ""
     complaint: str = ""
+    sure: bool = False
+    """Nobody listens there, or it says that it shuts down: asking again now would tell nothing new."""
 
 
 class HealthCheck(Loop):
@@ -72,6 +74,8 @@ class HealthCheck(Loop):
     def check(self) -> None:
         """One check with its retries; statistics, and the request to the parent when the node failed."""
         cell = self.shared.nodes[self.node_id]
+        if not cell.state.usable:
+            self.urgent = False
         if cell.state is NodeState.UNUSED:
             return
         if cell.state is NodeState.DOWN:
@@ -86,23 +90,29 @@ class HealthCheck(Loop):
             self._degenerate(outcome)
 
     def _attempts(self) -> tuple[Outcome, int]:
-        """The outcome that counts, and how many retries were made."""
+        """The outcome that counts, and how many retries were made.
+
+        A check that was asked for because a session had trouble does not repeat a sure failure. The delay counts from
+        the beginning of an attempt: one that ran into its time limit has waited enough.
+        """
         retries = 0
         while True:
+            urgent, self.urgent = self.urgent, False
+            began = time.monotonic()
             outcome = self._attempt()
-            if outcome.alive or retries >= self.conf.max_retries:
+            if outcome.alive or (urgent and outcome.sure) or retries >= self.conf.max_retries:
                 return outcome, retries
             self._tell_failure(outcome)
             retries += 1
             log.log(LOG, f"health check retrying on DB node: {self.node_id} (round:{retries})")
-            self.pause(self.conf.retry_delay)
+            self.pause(max(0.0, began + self.conf.retry_delay - time.monotonic()))
 
     def _attempt(self) -> Outcome:
         conf = self.conf
         if not conf.user:
             seen, text = self.prober.knock(self.backend, conf.timeout)
             reason = "" if seen is Health.ANSWERS else text
-            return Outcome(not reason, reason=reason, complaint="health_check_user is not set")
+            return Outcome(not reason, reason=reason, complaint="health_check_user is not set", sure=_sure(text))
         limit = conf.timeout or conf.connect_timeout / 1000 or self.prober.limit()
         deadline = time.monotonic() + limit
         for database in (conf.database,) if conf.database else _TRIED_WITHOUT_NAME:
@@ -120,7 +130,8 @@ class HealthCheck(Loop):
                     continue
                 if refused_login(err) or not isinstance(err, BackendFailed | BackendRefused):
                     return Outcome(True, complaint=reason_of(err))
-                return Outcome(False, time.monotonic() >= deadline, reason_of(err))
+                reason = reason_of(err)
+                return Outcome(False, time.monotonic() >= deadline, reason, sure=_sure(reason))
         return Outcome(True, complaint="neither database postgres nor template1 exists")
 
     def _complain(self, outcome: Outcome) -> None:
@@ -149,6 +160,10 @@ class HealthCheck(Loop):
         log.log(LOG, f"received degenerate backend request for node_id: {self.node_id} from pid [{os.getpid()}]")
         flags = RequestFlag.TIMEOUT if outcome.timed_out else RequestFlag.NONE
         self.ask_parent(RequestKind.DOWN, (self.node_id,), flags)
+
+
+def _sure(reason: str) -> bool:
+    return reason.endswith(("Connection refused", "No such file or directory", "the database system is shutting down"))
 
 
 def _shorter(milliseconds: int, seconds: float) -> int:

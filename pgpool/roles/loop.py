@@ -23,7 +23,8 @@ _END = {signals.SIGTERM, signals.SIGINT, signals.SIGQUIT}
 
 
 class Loop:
-    """One worker process. SIGTERM, SIGINT, SIGQUIT end it (code 0); SIGHUP reloads; SIGUSR1 ends the present pause."""
+    """One worker process. SIGTERM, SIGINT, SIGQUIT end it (code 0); SIGHUP reloads; SIGUSR1 ends the present pause;
+    SIGUSR2 does so too, and sets ``urgent``."""
 
     def __init__(self, settings: Settings, shared: Shared, options: Options):
         self.settings = settings
@@ -32,6 +33,8 @@ class Loop:
         self._signals = signals.install(_HANDLED)
         self.wakeup_fd = self._signals.wakeup_fd
         self._pause_over = False
+        self.urgent = False
+        """Somebody wants a check now (SIGUSR2)."""
         self.prober = self._make_prober()
 
     def on_wake(self) -> None:
@@ -44,6 +47,8 @@ class Loop:
             self.settings = read_again(self.options, self.settings, self.shared, quiet=True)
             self.prober = self._make_prober()
             self._pause_over = True
+        if signals.SIGUSR2 in arrived:
+            self.urgent = self._pause_over = True
         if signals.SIGUSR1 in arrived:
             log.log(LOG, f"{self.title} received restart request")
             self._pause_over = True
@@ -56,7 +61,7 @@ class Loop:
 
     def pause(self, seconds: float | None) -> None:
         """Wait; a reload or SIGUSR1 ends the pause early. None: until then."""
-        self._pause_over = False
+        self._pause_over = self.urgent
         end = None if seconds is None else time.monotonic() + seconds
         while not self._pause_over:
             left = None if end is None else end - time.monotonic()

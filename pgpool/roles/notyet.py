@@ -14,17 +14,12 @@ _REFUSED: tuple[tuple[str, str, Callable[[Settings], bool]], ...] = (
         "native_replication and snapshot_isolation are not there yet: writes would reach one node only",
         lambda s: s.mode in (ClusterMode.NATIVE_REPLICATION, ClusterMode.SNAPSHOT_ISOLATION),
     ),
-    ("ssl", "TLS is not there yet: what should be encrypted would travel in the clear", lambda s: s.ssl),
 )
 """What must not be served half: pgpool does not start."""
 
 _MISSING: tuple[tuple[str, Callable[[Settings], bool]], ...] = (
-    ("process_management_mode = dynamic", lambda s: s.process_management_mode == "dynamic"),
     ("use_watchdog = on", lambda s: s.use_watchdog),
     ("memory_cache_enabled = on", lambda s: s.memory_cache_enabled),
-    ("failover_command", lambda s: bool(s.failover_command)),
-    ("failback_command", lambda s: bool(s.failback_command)),
-    ("follow_primary_command", lambda s: bool(s.follow_primary_command)),
     ("auto_failback = on", lambda s: s.auto_failback),
     ("detach_false_primary = on", lambda s: s.detach_false_primary),
 )

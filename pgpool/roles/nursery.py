@@ -80,10 +80,15 @@ class Nursery:
     served: Callable[[Place], bool]
     """Did the process in this place do anything useful? Asked before its cells are cleaned."""
     after_death: Callable[[Place, int], None]
+    stray: Callable[[int, int], None] = lambda pid, code: None
+    """Told of (pid, code) of a process that ended and lives in no place: the logger, or an orphan left to us as pid 1."""
     places: list[Place] = field(default_factory=list)
     child_guard: BootGuard = field(default_factory=BootGuard)
     started: bool = False
     """From now on births are replacements, and logged."""
+    commands: set[int] = field(default_factory=set)
+    """Processes that run a command for us: not kept alive, not waited for at the end."""
+    command_ended: bool = False
 
     def add_child(self, index: int, run: Callable[[], int | None]) -> None:
         self.places.append(Place("child process", run, self.child_guard, index))
@@ -141,6 +146,11 @@ class Nursery:
         for pid, code in process.reap():
             place = next((p for p in self.places if p.pid == pid), None)
             if place is None:
+                if pid in self.commands:
+                    self.commands.discard(pid)
+                    self.command_ended = True
+                else:
+                    self.stray(pid, code)
                 continue
             if self._bury_one(place, code, stopping) == process.EXIT_FATAL:
                 fatal = process.EXIT_FATAL

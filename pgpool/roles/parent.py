@@ -7,27 +7,34 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from .. import version_text
 from ..auth.hba import Hba
+from ..auth.passwd import PasswordFile
 from ..config.settings import Settings
-from ..errors import ConfigFaults, PgpoolError, ProcessExit
+from ..errors import ConfigFaults, ProcessExit
 from ..model import ClusterMode, NodeState
-from ..policy.failover import DISALLOW_TO_FAILOVER, Health, Sessions, may_return
+from ..pcp.server import Office, pcp_main
+from ..policy.commands import Happening
+from ..policy.failover import Sessions
 from ..shared import Shared
 from ..sql import hard
 from ..sql.analyze import analyze
 from ..system import process, signals, sockets
 from ..system.logs import LOG, log
+from ..system.notify import Notifier
 from ..system.sockets import Listener
-from . import child, files, health, srcheck
+from . import child, commands, files, health, metrics, srcheck
+from .collector import Collector
 from .failover import Failover, settle_without_asking, state_number
+from .late import Latecomers
 from .nursery import Nursery, Place
 from .options import Options
 from .probe import Prober
 from .reload import read_again, read_passwords, read_rules
+from .sparing import Sparing
 
 _HANDLED = (
     signals.SIGTERM, signals.SIGINT, signals.SIGQUIT, signals.SIGHUP,
@@ -37,58 +44,13 @@ _STOP = (signals.SIGQUIT, signals.SIGINT, signals.SIGTERM)
 
 PATIENCE = {signals.SIGINT: 10.0, signals.SIGQUIT: 5.0}
 """Seconds until a process that was told to end at once is killed."""
-START_KNOCK = 3.0
-"""Longest time to wait for a backend at start; one that is late comes back by itself."""
-LATE_PERIOD, LATE_KNOCK = 5.0, 1.0
-"""How often, and how long at most, the parent looks at nodes that could not be reached at start (seconds)."""
-UNREACHABLE = "unreachable at start"
 
 
 def warm_up() -> None:
     """Do once, before the children are forked, what each would do for itself: they share the memory it takes."""
     analyze("SELECT f(a), count(*) FROM s.t JOIN u USING (id) WHERE b = 1 ORDER BY 2")
     hard.read_only_names("SELECT a FROM t", [])
-
-
-def open_listeners(settings: Settings) -> list[Listener]:
-    """All sockets for clients. Raises PgpoolError (FATAL); then none is left open."""
-    backlog = min(settings.num_init_children * settings.listen_backlog_multiplier, sockets.BACKLOG_MAX)
-    listeners: list[Listener] = []
-    try:
-        for directory in settings.unix_socket_directories:
-            listeners.append(_listen_unix(settings, directory, backlog))
-        for host in settings.listen_addresses:
-            listeners.extend(_listen_tcp(settings, host, backlog))
-    except PgpoolError:
-        for listener in listeners:
-            listener.stop()
-        raise
-    for listener in listeners:
-        log.log(LOG, f"Setting up socket for {listener.label}")
-    return listeners
-
-
-def _listen_unix(settings: Settings, directory: str, backlog: int) -> Listener:
-    mode, group = settings.unix_socket_permissions, settings.unix_socket_group
-    try:
-        return sockets.listen_unix(directory, settings.port, backlog, mode, group)
-    except OSError as err:
-        raise PgpoolError(
-            f'failed to bind a socket: "{err.filename}"',
-            detail=f'bind socket failed with error: "{err.strerror}"',
-            severity="FATAL",
-        ) from None
-
-
-def _listen_tcp(settings: Settings, host: str, backlog: int) -> list[Listener]:
-    try:
-        return sockets.listen_tcp(host, settings.port, backlog)
-    except OSError as err:
-        raise PgpoolError(
-            f"failed to create INET domain socket for {err.filename or host}",
-            detail=f'bind on socket failed with error "{err.strerror}"',
-            severity="FATAL",
-        ) from None
+    process.title_area()
 
 
 class Parent:
@@ -101,10 +63,12 @@ class Parent:
         listeners: Sequence[Listener],
         pid_file: str,
         rules: Hba | None = None,
+        pcp_listeners: Sequence[Listener] = (),
     ) -> None:
         self.settings = settings
         self.options = options
         self.listeners = list(listeners)
+        self.pcp_listeners = list(pcp_listeners)
         self.pid_file = pid_file
         self.rules = rules
         """pool_hba.conf as it was last read without a fault; every child starts with it."""
@@ -114,10 +78,11 @@ class Parent:
         self.shared = Shared.create(settings)
         self.prober = Prober(settings, read_passwords(settings, options), self.signals.wakeup_fd, self.on_wake)
         self.failover = Failover(self)
-        self.nursery = Nursery(self.clock, self._served, self._after_death)
-        self.late: set[int] = set()
-        """Nodes that could not be reached at start: they are used as soon as they answer."""
-        self._late_due = 0.0
+        self.collector = Collector(settings, options)
+        self.manager = Notifier()
+        self.nursery = Nursery(self.clock, self._served, self._after_death, self.collector.buried)
+        self.sparing = Sparing(self)
+        self.late = Latecomers(self)
         self.stopping = 0
         """The signal that began the shutdown; 0 while there is none."""
         self.exit_code = 0
@@ -139,8 +104,9 @@ class Parent:
 
     def begin(self) -> None:
         """From open sockets to running processes."""
+        self.collector.begin(self.settings)
         self.restore_states()
-        self.find_unreachable()
+        self.late.find()
         settle_without_asking(self, self.failover.rules())
         warm_up()
         process.freeze()
@@ -154,19 +120,22 @@ class Parent:
         for node in self.shared.node_views(self.settings):
             number = state_number(node.state, node.id == self.shared.primary_id)
             log.log(LOG, f"node status[{node.id}]: {number}")
+        self.manager.ready()
 
     def tick(self) -> None:
         """The duties of one turn."""
         try:
             self.take_signals()
             self.bury()
+            self.collector.tick(self.settings)
             self.begin_stop()
             if self.stopping:
                 self.go_on_stopping()
                 return
             self.reload_if_asked()
             self.take_requests()
-            self.look_for_late_nodes()
+            self.late.look()
+            self.sparing.work()
             self.nursery.fill()
             self.nursery.kill_late()
         except ProcessExit:
@@ -176,17 +145,19 @@ class Parent:
         """Leave nothing behind."""
         for place in list(self.nursery.alive()):
             process.kill(place.pid, signals.SIGKILL)
-        for listener in self.listeners:
+        for listener in (*self.listeners, *self.pcp_listeners):
             listener.stop()
         self.save_status()
         files.remove(self.pid_file)
         log.log(LOG, "Pgpool-II system is shutdown")
+        self.collector.end()
 
     # -- waiting and signals ----------------------------------------------------------------------------------------
 
     def wait(self) -> None:
         """Until a signal comes or a duty is due."""
-        due = [self.nursery.next_due(), self.failover.next_due(), self._late_due if self.late else None]
+        due = [self.nursery.next_due(), self.failover.next_due(), self.collector.next_due()]
+        due += [self.sparing.next_due(), self.late.next_due()]
         times = [at for at in due if at is not None]
         timeout = max(0.0, min(times) - self.clock()) if times else None
         sockets.wait([self.signals.wakeup_fd], timeout)
@@ -242,38 +213,53 @@ class Parent:
                 log.log(LOG, f"reading status file: {node_id} th backend is set to down status")
                 self.shared.set_node_state(node_id, NodeState.DOWN, "down in the status file")
 
-    def find_unreachable(self) -> None:
-        """Serve with what is there: nodes which do not answer begin as down, and return when they answer."""
-        for node in self.shared.node_views(self.settings):
-            backend = self.settings.backends[node.id]
-            if not node.usable or DISALLOW_TO_FAILOVER in backend.flags:
-                continue
-            seen, text = self.prober.knock(backend, START_KNOCK)
-            if seen is Health.SILENT:
-                log.warning(
-                    f"backend {node.id} cannot be reached, it is not used until it answers",
-                    detail=f"{backend.hostname}:{backend.port}: {text}",
-                )
-                self.late.add(node.id)
-                self.shared.set_node_state(node.id, NodeState.DOWN, UNREACHABLE)
-            elif node.state is NodeState.WAITING:
-                self.shared.set_node_state(node.id, NodeState.UP, "answered at start")
-        self._late_due = self.clock() + LATE_PERIOD
-
     def populate(self) -> None:
         """A place for every process."""
         for index in range(self.settings.num_init_children):
             self.nursery.add_child(index, partial(self._run_child, index))
+        self.sparing.begin()
+        self.nursery.add_worker("PCP child", self._run_pcp)
         self.nursery.add_worker("worker child process", self._run_srcheck)
         for backend in self.settings.backends:
             if backend.used:
                 self._add_health(backend.id)
 
+        self._want_metrics()
+
+    def _want_metrics(self) -> None:
+        """The monitoring endpoint has a process while it has a port; without one the process ends by itself."""
+        if not self.settings.metrics_port:
+            return
+        for place in self.nursery.places:
+            if place.what == metrics.WHAT:
+                place.wanted = True
+                return
+        self.nursery.add_worker(metrics.WHAT, self._run_metrics)
+
+    def _run_metrics(self) -> int:
+        for listener in self.pcp_listeners:
+            listener.close()
+        return metrics.metrics_main(self.settings, self.shared, self.options, self.listeners)
+
     def _add_health(self, node_id: int) -> None:
         self.nursery.add_worker("health check process", partial(self._run_health, node_id), node_id)
 
     def _run_child(self, index: int) -> int:
+        self._close_pcp_doors()
         return child.child_main(index, self.settings, self.shared, self.listeners, self.options, self.rules)
+
+    def _run_pcp(self) -> int:
+        for listener in self.listeners:
+            listener.close()
+        passwords = read_passwords(self.settings, self.options, quiet=True)
+        office = Office(
+            self.settings, self.shared, passwords, self.options.pcp_file, self.pcp_listeners, self._settings_for_pcp
+        )
+        return pcp_main(office)
+
+    def _settings_for_pcp(self, old: Settings) -> tuple[Settings, PasswordFile]:
+        new = read_again(self.options, old, self.shared, quiet=True)
+        return new, read_passwords(new, self.options, quiet=True)
 
     def _run_srcheck(self) -> int:
         self._close_doors()
@@ -285,6 +271,11 @@ class Parent:
 
     def _close_doors(self) -> None:
         for listener in self.listeners:
+            listener.close()
+        self._close_pcp_doors()
+
+    def _close_pcp_doors(self) -> None:
+        for listener in self.pcp_listeners:
             listener.close()
 
     # -- processes --------------------------------------------------------------------------------------------------
@@ -305,24 +296,48 @@ class Parent:
             log.fatal("a process asked to stop everything, shutting down")
             self.exit_code = process.EXIT_FATAL
             self._arrived.add(signals.SIGINT)
+        if self.nursery.command_ended:
+            self.nursery.command_ended = False
+            self.failover.poke()
 
     def tell_sessions(self, what: Sessions, node_ids: tuple[int, ...]) -> None:
         """Carry out the part of a failover plan that concerns the children."""
         if what is Sessions.GO_ON:
             return
+        waiting = self.settings.failover_client_policy == "wait"
         for place in list(self.nursery.children()):
             cell = self.shared.children[place.index]
-            uses = cell.connected and cell.balance_node in node_ids
-            if what is Sessions.END_ALL or (what is Sessions.END_USERS and uses):
+            if what is Sessions.END_USERS or (what is Sessions.END_ALL and waiting):
+                process.kill(place.pid, signals.SIGUSR2)  # it looks for itself whether it has to end
+            elif what is Sessions.END_ALL:
                 log.debug1(f"kill process with PID:{place.pid}")
                 place.reborn = True
                 self.nursery.end(place, signals.SIGQUIT, PATIENCE[signals.SIGQUIT])
             else:
                 cell.order_restart()
 
+    def check_now(self, node_id: int) -> None:
+        """The health check of a node looks at once (failover_on_backend_error = check)."""
+        for place in self.nursery.alive():
+            if place.node_id == node_id:
+                process.kill(place.pid, signals.SIGUSR2)
+
+    def run_command(self, name: str, happenings: list[Happening]) -> Callable[[], bool]:
+        """Start failover_command and the like for each of ``happenings``; the function says whether all have ended."""
+        template = getattr(self.settings, name)
+        if not template or not happenings:
+            return lambda: True
+        pid = process.fork(commands.commands_main, name, template, happenings, self.shared, self._close_doors)
+        self.nursery.commands.add(pid)
+        return lambda: pid not in self.nursery.commands
+
     def close_idle_links(self) -> None:
         """All children close their idle backend connections (before DROP DATABASE)."""
         self.nursery.send(signals.SIGUSR1, children=True)
+
+    def rotate_log(self) -> None:
+        """The logger begins a new file (pcp_log_rotate)."""
+        self.collector.send(signals.SIGUSR1)
 
     def wake_workers(self) -> None:
         """The checks look again at once."""
@@ -341,7 +356,7 @@ class Parent:
         """Rewrite pgpool_status. A node that was merely unreachable at start is not stored as down."""
         states = {}
         for node in self.shared.node_views(self.settings):
-            keep = node.quarantined or node.id in self.late
+            keep = node.quarantined or node.id in self.late.nodes
             states[node.id] = NodeState.UP if keep and node.state is NodeState.DOWN else node.state
         if states and not any(state.usable for state in states.values()):
             log.warning("All the DB nodes are in down status and skip writing status file.")
@@ -351,45 +366,16 @@ class Parent:
         except OSError as err:
             log.warning(f'could not write status file "{self.status_file}"', detail=err.strerror)
 
-    def look_for_late_nodes(self) -> None:
-        """Nodes that could not be reached at start are used as soon as they answer."""
-        if not self.late or self.failover.busy or self.clock() < self._late_due:
-            return
-        self._late_due = self.clock() + LATE_PERIOD
-        for node_id in sorted(self.late):
-            backend = self.settings.backends[node_id]
-            if self.shared.nodes[node_id].state is not NodeState.DOWN:
-                self.late.discard(node_id)  # attached by somebody else meanwhile
-                continue
-            seen, _ = self.prober.knock(backend, LATE_KNOCK)
-            if seen is Health.ANSWERS:
-                self._return_late(node_id)
-
-    def _return_late(self, node_id: int) -> None:
-        mode, primary = self.settings.mode, self.shared.primary_id
-        recovering = None
-        if mode is ClusterMode.STREAMING_REPLICATION:
-            recovering = self.prober.ask_recovery(self.settings.backends[node_id])[0]
-        self.late.discard(node_id)
-        if not may_return(recovering, primary, mode):
-            log.warning(
-                f"backend {node_id} answers now, but it is a primary as well as node {primary}: it stays down",
-                hint="make it a standby of the present primary and attach it",
-            )
-            return
-        log.log(LOG, f"backend {node_id} answers now and is used")
-        self.shared.set_node_state(node_id, NodeState.WAITING, "answers now")
-        settle_without_asking(self, self.failover.rules())
-        if mode is ClusterMode.STREAMING_REPLICATION and self.shared.primary_id < 0:
-            self.failover.start_search()
-            self.failover.work()
-
     # -- reload -----------------------------------------------------------------------------------------------------
 
     def reload_if_asked(self) -> None:
         """New settings for everybody, or, when the file has faults, for nobody."""
-        if not self._arrived_and_forget(signals.SIGHUP):
-            return
+        if self._arrived_and_forget(signals.SIGHUP):
+            self.manager.reloading()
+            self._reload()
+            self.manager.ready()
+
+    def _reload(self) -> None:
         log.log(LOG, "reload config files.")
         new = read_again(self.options, self.settings, self.shared)
         if new is not self.settings:
@@ -400,6 +386,7 @@ class Parent:
         self.prober.passwords = read_passwords(self.settings, self.options)
         self._reload_rules()
         self.nursery.send(signals.SIGHUP)
+        self.collector.send(signals.SIGHUP)
 
     def _reload_rules(self) -> None:
         try:
@@ -418,7 +405,9 @@ class Parent:
                 log.log(LOG, f"backend {backend.id} was added, it is down until it is attached")
                 self.shared.set_node_state(backend.id, NodeState.DOWN, "added by a reload")
                 self._add_health(backend.id)
+        self._want_metrics()
         self.shared.count_reload()
+        self.sparing.reloaded()
         settle_without_asking(self, self.failover.rules())
         self.failover.reloaded()
 
@@ -433,6 +422,7 @@ class Parent:
         self.stopping = asked
         log.log(LOG, f"shutting down by signal {int(asked)}")
         if first:
+            self.manager.stopping()
             log.log(LOG, "terminating all child processes")
             self.shared.set_condition(stopping=True)
             for place in self.nursery.places:

@@ -11,6 +11,7 @@ from ..model import NodeState
 from ..policy.route import RoutingSettings
 from ..shared import Shared
 from ..sql.names import BadList
+from ..system import tls
 from ..system.logs import Level, log
 from .options import Options
 
@@ -27,21 +28,45 @@ def read_again(
     try:
         loaded = load(options.config_file, base=settings, down=down)
         check_lists(loaded.settings)
-    except ConfigFaults as err:
+    except (ConfigFaults, OSError) as err:
+        faults = err.faults if isinstance(err, ConfigFaults) else [Fault(options.config_file or "", 0, str(err))]
+        in_force(settings, quiet=quiet)
         if not quiet:
-            for fault in err.faults:
+            for fault in faults:
                 log.warning(str(fault))
             log.warning(
                 "the configuration was not reloaded, the old values stay in force",
-                detail=f"{len(err.faults)} fault(s) in the configuration",
+                detail=f"{len(faults)} fault(s) in the configuration",
             )
         return settings
     if not quiet:
         for message in loaded.messages:
             place = f"{message.file}:{message.line}: " if message.line else ""
             log.log(Level[message.level], f"{place}{message.text}", message.detail)
-    log.configure(loaded.settings)
+    in_force(loaded.settings, quiet=quiet)
     return loaded.settings
+
+
+def in_force(settings: Settings, *, quiet: bool = False) -> None:
+    """Every process passes here at each reload, with the settings in force from now on: the old ones when the file has
+    faults. What is to be read or opened again in all of them has its line here."""
+    log.configure(settings)
+    read_certificates(settings, quiet=quiet)
+
+
+def read_certificates(settings: Settings, *, quiet: bool = False) -> list[Fault]:
+    """All certificates and keys, again. What cannot be used is told, and what was there stays in force."""
+    found = tls.renew(settings)
+    faults = []
+    for name, text in found.problems:
+        file, line = settings.origins.get((name, None), (settings.config_file, 0))
+        faults.append(Fault(file, line, text))
+    if not quiet:
+        for warning in (*found.warnings, *map(str, faults)):
+            log.warning(warning)
+        if found.problems and settings.ssl and found.server is None:
+            log.warning("clients cannot use TLS")
+    return faults
 
 
 def check_lists(settings: Settings) -> None:

@@ -5,6 +5,8 @@ One process. Every sr_check_period it asks all usable nodes and fills their dela
 
 from __future__ import annotations
 
+import math
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +14,9 @@ from typing import TYPE_CHECKING
 from ..backend.connect import simple_query
 from ..errors import PgpoolError
 from ..model import ClusterMode
+from ..policy.balance import in_time
 from ..policy.failover import Answer, Rules, choose_primary
+from ..policy.route import RoutingSettings, delay_limit
 from ..shared import RequestKind
 from ..system import process
 from ..system.logs import DEBUG1, LOG, WARNING, log
@@ -93,7 +97,21 @@ class SrCheck(Loop):
                     hint="check sr_check_user and sr_check_password" if refused_login(err) else None,
                 )
         self._silent = frozenset(silent)
+        before = self._lagging()
+        for node_id in silent:
+            self.shared.nodes[node_id].forget_delay()
         self._note(positions)
+        if self._lagging() != before:
+            self.shared.bump_epoch()  # sessions choose anew where they read
+
+    def _lagging(self) -> set[int]:
+        """Standbys that may answer no reads now."""
+        rules = self._routing
+        return {n.id for n in self.shared.node_views(self.settings) if n.usable and not in_time(n, rules)}
+
+    @property
+    def _routing(self) -> RoutingSettings:
+        return RoutingSettings(delay_limit=delay_limit(self.settings))
 
     def _ask(self, backend: BackendConf, user: str, password: str, database: str) -> Position:
         deadline = time.monotonic() + max(self.prober.limit(), 1.0)
@@ -121,19 +139,50 @@ class SrCheck(Loop):
             log.log(LOG, f"node {found.primary} is the primary now, it was node {current}")
             self.ask_parent(RequestKind.FIND_PRIMARY, (found.primary,))
         primary = next((p for p in positions if p.node_id == found.primary), None)
+        told = self._from_source(found.primary) if self.settings.replication_delay_source_cmd else None
         for position in positions:
             if primary is not None:
-                self._note_delay(position, primary)
+                self._note_delay(position, primary, told)
 
-    def _note_delay(self, position: Position, primary: Position) -> None:
+    def _from_source(self, primary: int) -> dict[int, int]:
+        """What replication_delay_source_cmd says: node id -> microseconds; a node it calls down, or about which it says
+        nothing of use, is missing (behaviour.md 5.5)."""
         settings = self.settings
-        by_time = settings.delay_threshold_by_time > 0
+        standbys = [b for b in settings.backends if b.used and b.id != primary]
+        limit = settings.replication_delay_source_timeout
+        try:
+            argv = shlex.split(settings.replication_delay_source_cmd)
+            argv += [f"{b.hostname}:{b.port}" for b in standbys]
+            code, output = process.run(argv, timeout=limit)
+            words = output.strip().split() if code == 0 else []
+            delays = [float(word) for word in words]
+            if code or len(delays) != len(standbys) or not all(math.isfinite(d) for d in delays):
+                raise ValueError(f"exit code {code}, {len(words)} numbers for {len(standbys)} standbys: {output[:200]!r}")
+        except (OSError, ValueError, TimeoutError) as err:
+            log.log(WARNING, "replication_delay_source_cmd failed, no delay is known", detail=str(err))
+            return {}
+        found = {}
+        for backend, delay in zip(standbys, delays, strict=True):
+            if delay < 0:
+                log.log(LOG, f"node {backend.id} seems to be down, says replication_delay_source_cmd")
+            else:
+                found[backend.id] = round(min(delay, 1e15) * 1000)
+        return found
+
+    def _note_delay(self, position: Position, primary: Position, told: dict[int, int] | None = None) -> None:
+        settings = self.settings
+        by_time = settings.delay_threshold_by_time > 0 or told is not None
         name = settings.backends[position.node_id].application_name
         sender = primary.senders.get(name, Sender("", "", 0)) if name else Sender("", "", 0)
-        delay = 0
+        delay, known = 0, True
         if position.node_id != primary.node_id:
             delay = sender.lag if by_time else max(0, primary.lsn - position.lsn)
-        self.shared.nodes[position.node_id].set_delay(delay, sender.state, sender.sync_state, time.time())
+            known = bool(sender.state) or not by_time  # who is not in pg_stat_replication is not in step
+            if told is not None:
+                delay, known = told.get(position.node_id, 0), position.node_id in told
+        self.shared.nodes[position.node_id].set_delay(
+            delay, sender.state, sender.sync_state, time.time(), known=known
+        )
         threshold = settings.delay_threshold_by_time * 1000 if by_time else settings.delay_threshold
         how = settings.log_standby_delay
         if delay and (how == "always" or (how == "if_over_threshold" and 0 < threshold < delay)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from pgpool._fastpath import Why
 from pgpool.auth import gate
@@ -18,10 +19,10 @@ from pgpool.errors import (
     SessionFatal,
 )
 from pgpool.policy.balance import choose_node
-from pgpool.session import extended, simple, tell
+from pgpool.session import extended, follow, idle, own_settings, simple, steering, tell
 from pgpool.session.state import Session, SessionOver
 from pgpool.session.worker import Worker
-from pgpool.system import process, sockets
+from pgpool.system import process, sockets, tls
 from pgpool.system.channel import Channel, ChannelError
 from pgpool.system.logs import LOG, log
 from pgpool.system.sockets import Peer
@@ -37,11 +38,15 @@ def serve(worker: Worker, fd: int, peer: Peer) -> None:
     settings = worker.settings
     deadline = time.monotonic() + settings.authentication_timeout if settings.authentication_timeout else 0.0
     channel = Channel(fd, deadline=deadline, wakeup_fd=worker.wakeup_fd, on_wake=worker.woken)
-    worker.cell.begin_session(peer.host, peer.port, time.time())
+    began = time.time()
+    worker.cell.begin_session(peer.host, peer.port, began)
+    log.begin_session(began)
+    if settings.log_hostname and not peer.is_unix:
+        peer = replace(peer, name=sockets.host_name(peer.host))
     if settings.log_connections:
-        log.log(LOG, "new connection received", detail=f"connecting host={peer.host} port={peer.port}")
+        log.log(LOG, "new connection received", detail=f"connecting host={peer.label} port={peer.port}")
     try:
-        startup = gate.read_first(channel)
+        startup = gate.read_first(channel, None if peer.is_unix else tls.server_context(settings))
         if isinstance(startup, CancelRequest):
             cancel(worker, startup)
         else:
@@ -70,6 +75,8 @@ def serve(worker: Worker, fd: int, peer: Peer) -> None:
 
 def say(channel: Channel, data: bytes) -> None:
     """Last words to a client that may not listen any more."""
+    if channel.midway:
+        return
     try:
         channel.deadline = time.monotonic() + 1
         channel.send(data)
@@ -122,7 +129,7 @@ def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer) -> 
     try:
         gate.tell(channel, greeting)
         channel.deadline = 0.0
-        title = f"{startup.user} {startup.database} {peer.host}({peer.port}) "
+        title = f"{startup.user} {startup.database} {peer.label}({peer.port}) "
         worker.title(title + "idle")
         session.relay.feed(channel.take_pending())
         session.relay.rest()
@@ -131,6 +138,7 @@ def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer) -> 
         clean = over.clean
         log.debug1(over.reason)
     finally:
+        channel.midway = session.relay.midway
         end(session, clean)
         if worker.settings.log_disconnections:
             log.log(LOG, farewell(session, time.monotonic() - began))
@@ -235,7 +243,8 @@ def start(
     worker: Worker, startup: Startup, peer: Peer, admission: Admission, entry: Entry, channel: Channel
 ) -> Session:
     session = Session(worker, startup, peer, admission, entry, channel.deadline)
-    worker.relay.begin(channel.fd, session.context())
+    session.client_fd = channel.fd
+    worker.relay.begin(channel.fd, session.context(), channel.tls)
     return session
 
 
@@ -255,7 +264,7 @@ def take_primary(session: Session, primary_id: int) -> None:
     session.epoch = worker.shared.epoch
     balance(session)
     worker.cell.use_pool(session.entry.slot.pool, time.time())
-    session.told = lambda: tell.told(session)
+    session.told = tell.told
     session.apply_settings()
     if session.settings.eager_backend_connections and session.balance_id != primary_id:
         session.open_balance()
@@ -272,7 +281,9 @@ def balance(session: Session) -> None:
         worker.nodes(), session.routing, startup.application_name, startup.database, startup.user, worker.dice
     )
     log.debug1(f"load balance node is {node_id}: {why}")
-    session.balance_on(node_id if node_id >= 0 else session.primary_id)
+    session.home_id = node_id if node_id >= 0 else session.primary_id
+    session.balance_on(session.home_id)
+    steering.steer(session)
     if session.settings.statement_level_load_balance:
         session.draw_later()
 
@@ -285,10 +296,15 @@ def loop(session: Session) -> None:
     relay = session.relay
     shared = session.worker.shared
     while True:
-        limit = session.settings.client_idle_limit
-        why = relay.run(limit * 1000 if limit else -1)
+        reloaded = session.base is not session.worker.settings
+        limit = idle.limit(session)
+        why = relay.run(0 if reloaded else limit.left(session))
         if shared.epoch != session.epoch:
             session.nodes_changed()
+        if why in (Why.BACKEND_GONE, Why.MESSAGE, Why.WAKE) and follow.patient(session):
+            if why == Why.WAKE:
+                session.interrupted(why)
+            why = changed_primary(session, why)
         if why == Why.MESSAGE:
             kind = relay.kind
             if kind == "Q":
@@ -301,21 +317,29 @@ def loop(session: Session) -> None:
             session.until(relay.barrier)  # what came before it is still carried out
             raise SessionOver("the client said good-bye", clean=True)
         elif why == Why.IDLE:
-            idle_too_long(limit)
+            if reloaded:
+                own_settings.reloaded(session)
+            else:
+                limit.end(session)
         elif why == Why.LOOK:
             tell.look(session)
         elif why == Why.TOLD:
             tell.told(session)
-        else:
+        elif why != Why.MORE:
             session.interrupted(why)
 
 
-def idle_too_long(limit: int) -> None:
-    raise SessionFatal(
-        "unable to read data",
-        detail=f"child connection forced to terminate due to client_idle_limit:{limit} is reached",
-        sqlstate="57000",
-    )
+def changed_primary(session: Session, why: int) -> int:
+    """failover_client_policy = wait: go on with the new primary, if that is what it takes. What is left to do."""
+    relay = session.relay
+    if why == Why.BACKEND_GONE:
+        if relay.gone_node() != session.primary_id or follow.why_not(session):
+            return why
+        session.primary.link.dead = True
+    elif not follow.must_move(session) or any(session.entry.links[n].link.pending for n in session.standbys()):
+        return why if why == Why.MESSAGE else Why.MORE
+    follow.move(session, balance)
+    return why if why == Why.MESSAGE else Why.MORE
 
 
 # ---------------------------------------------------------------- the end
@@ -326,6 +350,7 @@ def end(session: Session, clean: bool) -> None:
     worker = session.worker
     entry = session.entry
     attached = list(session.marks)
+    session.backend_log.finish()
     session.relay.end()
     keep = (
         clean
@@ -354,10 +379,9 @@ def reset(session: Session, node_id: int) -> bool:
     if link.dead or link.pending or link.copying or link.skipping:
         return False
     busy = link.txn != "I" or link.waiting
-    for sql in session.worker.settings.reset_query_list:
-        if sql.strip().upper() in ("ABORT", "ROLLBACK") and not busy:
-            continue
-        session.relay.ask(link, messages.raw(sql))
+    for sql, aborts in session.worker.reset_queries():
+        if busy or not aborts:
+            session.relay.ask(link, sql)
     session.relay.push(link)
     link.shed()
     pooled.resetting = True
@@ -371,7 +395,7 @@ def farewell(session: Session, seconds: float) -> str:
     startup, peer = session.startup, session.peer
     text = (
         f"frontend disconnection: session time: {hours}:{minutes:02d}:{rest:06.3f} "
-        f"user={startup.user} database={startup.database} host={peer.host}"
+        f"user={startup.user} database={startup.database} host={peer.label}"
     )
     return text if peer.is_unix else f"{text} port={peer.port}"
 

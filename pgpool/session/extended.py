@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgpool.backend.pool import PooledLink
 from pgpool.model import Dest, Effect, Kind, Reason, Route, Statement
 from pgpool.session import own
+from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.show_parse import parse as ours
 from pgpool.session.simple import carry, consequence, decide
 from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
@@ -41,7 +42,7 @@ def handle_parse(session: Session) -> None:
         return
     decided = Route.from_code(known) if known else decide(session, statement, text)
     if statement.kind is Kind.DROP and statement.name == "database":
-        session.close_idle_everywhere()
+        close_idle_everywhere(session)
     pooled = session.link_for(decided)
     code = decided.code
     session.take(pooled, code, text, unnamed=not name)
@@ -91,6 +92,7 @@ def handle_bind(session: Session) -> None:
     node_id = relay.segment_link()
     if portal:
         session.portals[portal] = node_id
+        session.portal_codes[portal] = code
     else:
         relay.note_portal(session.entry.links[node_id].link)
 
@@ -141,7 +143,7 @@ def handle_execute(session: Session) -> None:
         own.execute(session, portal, limit)
         return
     pooled = portal_link(session, portal)
-    session.take(pooled, ON_PRIMARY.code & 3)
+    session.take(pooled, session.portal_codes.get(portal, ON_PRIMARY.code))
 
 
 def portal_link(session: Session, portal: str) -> PooledLink:
@@ -174,6 +176,7 @@ def handle_close(session: Session) -> None:
     if which == "P":
         pooled = portal_link(session, name)
         session.portals.pop(name, None)
+        session.portal_codes.pop(name, None)
         session.take(pooled, 1)
         return
     prepared = session.prepared.pop(name, None) if name else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pgpool.backend.probe import Prober
 from pgpool.errors import StatementError
 from pgpool.model import Dest, Reason, Route, State, Statement
+from pgpool.session import own_settings
 from pgpool.session.show import Reply, ShowContext, answer
 from pgpool.session.state import Session, SessionOver
 from pgpool.wire import messages
@@ -42,7 +43,7 @@ def run(session: Session, sql: str) -> Reply | None:
     )
     reply = answer(sql, context)
     if reply is not None and reply.settings is not None:
-        session.use_settings(reply.settings)
+        own_settings.changed(session, reply.settings, reply.name, reply.own)
     return reply
 
 
@@ -74,7 +75,7 @@ def answer_simple(session: Session, statement: Statement, decided: Route) -> Non
         data = notices(reply) + rows(reply, 0) + messages.command_complete(reply.tag)
     except StatementError as error:
         data = error_of(error)
-    relay.begun(text)
+    relay.begun(text, decided.code)
     send(session, data + messages.ready_for_query(state_of(session)))
     relay.skip()
     relay.rest()
@@ -162,7 +163,7 @@ def execute(session: Session, portal: str, limit: int) -> None:
             return data + messages.portal_suspended()
         return data + messages.command_complete(own.reply.tag)
 
-    session.relay.begun(messages.raw(own.sql))
+    session.relay.begun(messages.raw(own.sql), Route(Dest.OURSELVES, Reason.OWN_STATEMENT).code)
     attempt(session, executed)
 
 

@@ -43,6 +43,10 @@ class Reply:
     tag: str
     settings: Settings | None = None
     notices: tuple[str, ...] = ()
+    name: str = ""
+    """The parameter that was SET to a value of its own, or RESET; ``all``."""
+    own: bool = False
+    """The session keeps its value whatever a reload brings."""
 
 
 def answer(sql: str, ctx: ShowContext) -> Reply | None:
@@ -115,13 +119,14 @@ def _show(statement: OwnStatement, ctx: ShowContext) -> Reply:
 
 def _set(statement: OwnStatement, ctx: ShowContext) -> Reply:
     changed = show_settings.set_value(statement.name, statement.value, ctx.settings, ctx.base_settings)
-    return Reply((), [], "SET", changed)
+    return Reply((), [], "SET", changed, name=statement.name, own=statement.value is not None)
 
 
 def _reset(statement: OwnStatement, ctx: ShowContext) -> Reply:
     if statement.name == "all":
-        return Reply((), [], "RESET", ctx.base_settings)
-    return Reply((), [], "SET", show_settings.set_value(statement.name, None, ctx.settings, ctx.base_settings))
+        return Reply((), [], "RESET", ctx.base_settings, name="all")
+    changed = show_settings.set_value(statement.name, None, ctx.settings, ctx.base_settings)
+    return Reply((), [], "SET", changed, name=statement.name)
 
 
 def _cache_delete(statement: OwnStatement, ctx: ShowContext) -> Reply:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pgpool.backend.pool import PooledLink, bridge
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
 from pgpool.session import own
+from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.journal import ALL
 from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
 from pgpool.sql.analyze import analyze
@@ -40,7 +41,7 @@ def handle_query(session: Session) -> None:
     if statement.kind in BY_NAME and session.portals:
         pooled = session.link_of(session.portals.get(cursor_of(statement.text), -1)) or pooled
     elif statement.kind is Kind.DROP and statement.name == "database":
-        session.close_idle_everywhere()
+        close_idle_everywhere(session)
     session.take(pooled, decided.code, text)
 
 

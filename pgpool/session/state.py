@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,21 +12,15 @@ from pgpool.auth.admission import Admission
 from pgpool.backend import connect
 from pgpool.backend.pool import Entry, PooledLink
 from pgpool.config.settings import Settings
-from pgpool.errors import (
-    AuthenticationFailed,
-    BackendFailed,
-    BackendRefused,
-    PgpoolError,
-    ProtocolViolation,
-    SessionFatal,
-)
+from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, PgpoolError, ProtocolViolation, SessionFatal
 from pgpool.model import Dest, Facts, NeedFacts, Reason, Route, State, Statement
 from pgpool.policy.balance import draw_ring
 from pgpool.policy.route import RoutingSettings, route
+from pgpool.session import follow, steering
+from pgpool.session.backend_log import BackendLog
 from pgpool.session.journal import Journal, Mark
 from pgpool.session.worker import Worker
-from pgpool.shared import RequestFlag, RequestKind
-from pgpool.system import process, signals, sockets
+from pgpool.shared import RequestFlag
 from pgpool.system.logs import LOG, log
 from pgpool.system.sockets import Peer
 from pgpool.wire import messages
@@ -36,9 +29,6 @@ from pgpool.wire.startup import Startup
 MASK64 = (1 << 64) - 1
 MAX_PREPARED_BYTES = 64 << 20
 """Texts of prepared statements kept for one session, in bytes; past it statements stay on the node they were made on."""
-
-CLOSE_IDLE_WAIT = 5.0
-"""Seconds that DROP DATABASE waits for the children to close their idle connections."""
 
 
 @dataclass(slots=True)
@@ -68,8 +58,11 @@ class Session:
     def __init__(self, worker: Worker, startup: Startup, peer: Peer, admission: Admission, entry: Entry, deadline: float):
         self.worker = worker
         self.relay = worker.relay
-        self.settings: Settings = worker.settings
+        self.backend_log = BackendLog(worker.relay)
+        self.base = self.settings = worker.settings
+        self.own_settings: set[str] = set()
         self.routing: RoutingSettings = worker.routing
+        self.routing_hash = worker.routing_hash()
         self.startup = startup
         self.peer = peer
         self.admission = admission
@@ -81,17 +74,23 @@ class Session:
         self.prepared_bytes = 0
         self.unnamed: Prepared | None = None
         self.portals: dict[str, int] = {}
+        self.portal_codes: dict[str, int] = {}
+        """Route of what a named portal runs: counted each time it is executed."""
         self.callbacks: deque[Callable[[bool], None]] = deque()
         self.own: dict[str, object] = {}
         self.own_skipping = False
         self.balance_id = -1
+        self.home_id = -1
+        """The node drawn for this session's reads; balance_id is another one while this one is too far behind."""
         self.balance_ready = False
         """The balance node (or, per statement, all nodes that can be drawn) was connected when first wanted."""
-        self.told: Callable[[], None] = lambda: None
+        self.told: Callable[[Session], None] = lambda session: None
         self.primary_id = -1
         self.unusable: set[int] = set()
         """Nodes which failed this session: not tried again."""
         self.epoch = 0
+        self.began = time.monotonic()
+        self.client_fd = -1
 
     # -- links ------------------------------------------------------------------------------------------------------
 
@@ -176,24 +175,7 @@ class Session:
     def report(self, failed: BackendFailed) -> None:
         """Tell the parent that a node could not be used; it looks for itself before it believes it."""
         log.log(LOG, failed.message, detail=failed.detail)
-        pushed = self.worker.shared.queue.push(
-            RequestKind.DOWN, [failed.node_id], RequestFlag.BACKEND_ERROR, os.getpid()
-        )
-        if pushed:
-            process.kill(self.worker.shared.parent_pid, signals.SIGUSR1)
-
-    def close_idle_everywhere(self) -> None:
-        """Before DROP DATABASE: all children close their idle connections, for which we wait (behaviour.md 3)."""
-        shared = self.worker.shared
-        self.worker.pool.close_idle()
-        if shared.queue.push(RequestKind.CLOSE_IDLE, [], from_pid=os.getpid()):
-            process.kill(shared.parent_pid, signals.SIGUSR1)
-        end = time.monotonic() + CLOSE_IDLE_WAIT
-        while time.monotonic() < end:
-            if not any(s.filled and not s.connected for child in shared.children for s in child.slots):
-                return
-            if sockets.wait([self.worker.wakeup_fd], 0.01):
-                self.worker.woken()
+        follow.suspect(self, failed.node_id, RequestFlag.BACKEND_ERROR)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
@@ -208,7 +190,7 @@ class Session:
         """Send the message at hand to a node under a route code (Relay.take), dealing with what interrupts it."""
         while (why := self.relay.take(pooled.link, code, text, notify=notify, unnamed=unnamed)) != Why.MORE:
             if why == Why.TOLD:
-                self.told()
+                self.told(self)
                 return
             self.interrupted(why)
 
@@ -216,8 +198,11 @@ class Session:
         """What may come up while the relay works on something else. Raises what ends the session."""
         if why == Why.WAKE:
             self.worker.woken()
+            follow.give_up_lost(self)
         elif why == Why.DONE:
             self.run_callbacks()
+        elif why == Why.HEARD:
+            self.backend_log.drain()
         elif why == Why.ENDED:
             self.transaction_ended()
         elif why == Why.DIVERGED:
@@ -256,7 +241,10 @@ class Session:
             self.lose(node_id)
             return
         if self.relay.last_error_was_fatal():
+            follow.suspect(self, node_id, RequestFlag.SHUTDOWN)
             raise SessionOver(f"backend {node_id} {text} after a FATAL")
+        if not bad:
+            follow.suspect(self, node_id, RequestFlag.BACKEND_ERROR)
         raise BackendFailed(node_id, f"backend {node_id} {text}")
 
     def stop_running(self, node_id: int) -> None:
@@ -383,6 +371,7 @@ class Session:
         if usable:
             who = (self.startup.application_name, self.startup.database, self.startup.user)
             drawn = draw_ring(usable, 256, self.worker.dice, self.routing, *who)
+            drawn = steering.in_time(self, drawn, usable)
             self.relay.set_ring(bytes(self.relay.index_of(self.entry.links[i].link) for i in drawn))
 
     # -- keeping nodes in step --------------------------------------------------------------------------------------
@@ -406,7 +395,7 @@ class Session:
         startup = self.startup
         path = self.journal.text_of("search_path", "role", "session_authorization")
         key = (startup.database, startup.user, startup.params.get("options", ""), startup.params.get("search_path", ""),
-               path, self.routing)  # fmt: skip
+               path, self.routing_hash)  # fmt: skip
         return hash(key) & MASK64
 
     def catch_up(self, node_id: int) -> None:
@@ -465,20 +454,19 @@ class Session:
         return self.relay.current_node()
 
     def use_settings(self, settings: Settings) -> None:
-        """PGPOOL SET: other settings for this session only."""
         self.settings = settings
         self.routing = RoutingSettings.of(settings)
+        self.routing_hash = hash(self.routing)
         self.apply_settings()
+        self.rebase()
 
     def apply_settings(self) -> None:
         """Tell the relay what to show to Python."""
         s = self.settings
-        self.relay.watch(
-            every=s.log_statement or s.log_client_messages,
-            tell=s.log_per_node_statement or s.notice_per_node_statement or s.notice_routing_reason,
-            exact=self.routing.exact_text,
-        )
-        self.rebase()
+        tell = s.log_per_node_statement or s.notice_per_node_statement or s.notice_routing_reason
+        self.relay.watch(every=s.log_statement or s.log_client_messages, tell=tell, exact=self.routing.exact_text,
+                         hold=follow.patient(self))
+        self.backend_log.watch(s.log_backend_messages)
 
     def fail_primary(self) -> None:
         """A read failed on a standby inside a transaction: the primary's part must fail too (behaviour.md 5.7)."""
@@ -496,4 +484,4 @@ class Session:
                 self.lose(node_id)
         if self.balance_id not in usable and self.balance_id != self.primary_id:
             self.balance_on(self.primary_id)
-
+        steering.steer(self)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pgpool.model import REASON_TEXT, Route, State
+from pgpool.model import REASON_TEXT, Dest, Reason, Route, State
 from pgpool.policy.route import route
 from pgpool.session import own
 from pgpool.session.state import Session
 from pgpool.sql.analyze import analyze
-from pgpool.system.logs import LOG, log
+from pgpool.system.logs import LOG, Level, level_named, log
 from pgpool.wire import messages
 
 _FRONTEND_NAMES = {
@@ -77,6 +77,8 @@ def told(session: Session) -> None:
     if settings.log_per_node_statement:
         log.log(LOG, f"DB node id: {node_id} backend pid: {pooled.login.pid} statement: {text}")
     notice = ""
+    if level_named(settings.client_min_messages) > Level.NOTICE:
+        return
     if settings.notice_per_node_statement:
         notice = f"DB node id: {node_id} statement: {text}"
     if settings.notice_routing_reason and kind in "QP":
@@ -114,7 +116,11 @@ def reason(session: Session, message: bytes, kind: str) -> str:
     text = message[5:-1] if kind == "Q" else message[5:].split(b"\0", 2)[1]
     code = session.relay.look_up(text)
     if code:
-        return REASON_TEXT[Route.from_code(code).reason]
+        found = Route.from_code(code)
+        steered = session.routing.delay_limit and session.balance_id != session.home_id
+        if steered and found.dest is Dest.BALANCE and session.relay.told_node != session.home_id:
+            return REASON_TEXT[Reason.REPLICATION_DELAY]
+        return REASON_TEXT[found.reason]
     statement = analyze(messages.text(text), standard_conforming_strings=not session.relay.backslash)
     decided = route(statement, State(session.relay.state), session.routing, session.worker.nodes())
     return REASON_TEXT[decided.reason] if isinstance(decided, Route) else "decided with the catalogs' help"

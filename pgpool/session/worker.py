@@ -41,9 +41,29 @@ class Worker:
     dice: Callable[[], float] = random
     finishing: bool = False
     """Exit when the session is over."""
+    _hashed: RoutingSettings | None = None
+    _routing_hash: int = 0
+    _reset_of: Settings | None = None
+    _reset: tuple[tuple[bytes, bool], ...] = ()
     _nodes: tuple[NodeView, ...] = field(default=())
     _nodes_epoch: int = 0
     _nodes_time: float = 0.0
+
+    def routing_hash(self) -> int:
+        """hash(routing), worked out once for each reload."""
+        if self._hashed is not self.routing:
+            self._hashed, self._routing_hash = self.routing, hash(self.routing)
+        return self._routing_hash
+
+    def reset_queries(self) -> tuple[tuple[bytes, bool], ...]:
+        """reset_query_list as (SQL, is it needed only where a transaction is open)."""
+        if self._reset_of is not self.settings:
+            self._reset_of = self.settings
+            self._reset = tuple(
+                (messages.raw(sql), sql.strip().upper() in ("ABORT", "ROLLBACK"))
+                for sql in self.settings.reset_query_list
+            )
+        return self._reset
 
     def nodes(self) -> tuple[NodeView, ...]:
         """A snapshot of the nodes; taken again when the epoch has moved, and every second while delays count."""
@@ -54,6 +74,10 @@ class Worker:
             self._nodes_epoch = epoch
             self._nodes_time = time.monotonic()
         return self._nodes
+
+    def forget_nodes(self) -> None:
+        """The settings are new: the parent may have moved the epoch before this process had them."""
+        self._nodes_epoch = 0
 
     def secret(self, user: str, configured: str) -> str:
         """The password for our own connections as ``user``: the configured one, decrypted, or that of pool_passwd."""

@@ -129,6 +129,11 @@ class Shared:
 
     def set_primary(self, node_id: int) -> None:
         """By the parent. -1 for none."""
+        if node_id >= 0:
+            before = self._cluster.get("last_primary")
+            if before and before != node_id + 1:
+                self._cluster.set("primary_changes", self.primary_changes + 1)
+            self._cluster.set("last_primary", node_id + 1)
         if node_id != self.primary_id:
             self._header.set("primary_id", node_id)
             self.bump_epoch()
@@ -179,6 +184,7 @@ class Shared:
                     quarantined=state.quarantined,
                     role=self.role(mode, conf.id),
                     delay=node.delay_value,
+                    delay_known=node.delay_known,
                     last_change=state.changed,
                 )
             )
@@ -268,11 +274,21 @@ class Shared:
         self.bump_epoch()
 
     @property
+    def primary_changes(self) -> int:
+        """How often since start another node became the primary."""
+        return self._cluster.get("primary_changes")
+
+    @property
     def recovery(self) -> tuple[int, int, int]:
         """(pid of the process that does online recovery, node id, stage); pid 0 when there is none. In stage 2 new
         clients wait."""
         cell = self._recovery.read()
         return cell.pid, cell.node_id, cell.stage
+
+    @property
+    def recovery_stage(self) -> int:
+        """0 while there is no online recovery."""
+        return self._recovery.get("stage")
 
     def begin_recovery(self, pid: int, node_id: int, stage: int = 1) -> bool:
         """By a PCP worker. False when another one is at it."""

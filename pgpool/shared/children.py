@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass
 from enum import IntEnum
 
 from pgpool.model import Counter
 from pgpool.shared.layout import (
+    BUCKETS,
     CHILD,
+    FIRST_BITS,
+    HISTOGRAM_WORDS,
     HOST_BYTES,
+    HOT_CLIENTS,
     HOT_COUNTERS,
     HOT_LAST_ACTIVITY,
+    HOT_LATENCY,
     HOT_NODE_SIZE,
     HOT_QUERIES,
+    HOT_REASON_COUNT,
+    HOT_REASONS,
     HOT_STATEMENT,
     HOT_STATEMENT_LEN,
     HOT_STATEMENT_SIZE,
     HOT_STATUS,
+    HOT_WAIT,
     ORDERS,
     PORT_BYTES,
     Layout,
@@ -32,6 +41,10 @@ _U32 = struct.Struct("@I")
 _U64 = struct.Struct("@Q")
 _THREE_U64 = struct.Struct("@3Q")
 _COUNTERS = struct.Struct(f"@{len(Counter)}Q")
+_REASONS = struct.Struct(f"@{HOT_REASON_COUNT}Q")
+_HISTOGRAM = struct.Struct(f"@{HISTOGRAM_WORDS}Q")
+Histogram = tuple[int, ...]
+"""The sum in microseconds, then a count for each bucket (layout.HISTOGRAM_WORDS)."""
 
 
 class ChildStatus(IntEnum):
@@ -93,6 +106,7 @@ class Child:
         """The hot cell itself, for C."""
         self.slots = [Slot(words, layout, index, p) for p in range(layout.pools)]
         self._words = words.of["I"]
+        self._longs = words.of["Q"]
         self._cell = Record(words, layout.child(index), CHILD)
         self._orders = Record(words, layout.orders(index), ORDERS)
 
@@ -106,6 +120,7 @@ class Child:
     def begin_session(self, host: str, port: str | int, now: float) -> None:
         """A client was accepted. Host is an address, a name or ``[local]``; port is empty for unix sockets."""
         self.set_status(ChildStatus.CONNECTING)
+        self._add(HOT_CLIENTS, 1)
         self._cell.write(
             connected=1,
             served=self._cell.get("served") + 1,
@@ -115,6 +130,16 @@ class Child:
             client_host=to_bytes(host, HOST_BYTES),
             client_port=to_bytes(str(port), PORT_BYTES),
         )
+
+    def note_wait(self, microseconds: int) -> None:
+        """The client just accepted had waited so long for a child."""
+        self._add(HOT_WAIT, microseconds)
+        bucket = min((microseconds >> FIRST_BITS).bit_length(), BUCKETS - 1)
+        self._add(HOT_WAIT + 8 + 8 * bucket, 1)
+
+    def _add(self, offset: int, amount: int) -> None:
+        """One store: a child that is killed here loses this count at most, and no count is ever made twice."""
+        self._longs[(self.hot_offset + offset) // 8] += amount
 
     def use_pool(self, pool: int, now: float) -> None:
         """The session uses this pool slot from now on; its cancel keys are good from now on."""
@@ -147,6 +172,7 @@ class Child:
         self._cell.clear()
         self._cell.write(pool=-1, balance_node=-1)
         self._orders.set("restart", 0)
+        self._orders.set("leave", 0)
         self.hot[:HOT_QUERIES] = bytes(HOT_QUERIES)
         self.hot[HOT_STATEMENT : HOT_STATEMENT + HOT_STATEMENT_SIZE] = bytes(HOT_STATEMENT_SIZE)
 
@@ -154,11 +180,28 @@ class Child:
         """The child shall exit when its session has ended (behaviour.md 10.3)."""
         self._orders.set("restart", 1)
 
+    def order_leave(self, leave: bool) -> None:
+        """The child shall exit if it is idle (dynamic process management); False takes that back."""
+        self._orders.set("leave", int(leave))
+
     # -- by anybody ---------------------------------------------------------------------------------------------
 
     @property
     def restart_ordered(self) -> bool:
         return bool(self._orders.get("restart"))
+
+    @property
+    def leave_ordered(self) -> bool:
+        return bool(self._orders.get("leave"))
+
+    @property
+    def links(self) -> int:
+        """How many backend connections this child keeps."""
+        return sum(slot.links for slot in self.slots)
+
+    def quiet_for(self) -> float:
+        """Seconds since the session began or ended its last request; never below 0."""
+        return max(0.0, time.monotonic() - _U64.unpack_from(self.hot, HOT_LAST_ACTIVITY)[0] / 1e6)
 
     @property
     def pid(self) -> int:
@@ -200,7 +243,7 @@ class Child:
             client_host=to_text(cell.client_host),
             client_port=to_text(cell.client_port),
             status=self.status,
-            last_activity=activity / 1e6,
+            last_activity=time.time() - time.monotonic() + activity / 1e6 if activity else 0.0,
             statement=statement,
         )
 
@@ -219,6 +262,26 @@ class Child:
     def counters(self, node_id: int) -> tuple[int, ...]:
         """What this place has counted for one node, in the order of model.Counter."""
         return _COUNTERS.unpack_from(self.hot, HOT_COUNTERS + node_id * HOT_NODE_SIZE)
+
+    def latency(self, node_id: int) -> tuple[Histogram, Histogram]:
+        """How long one node took to answer, as the primary and as a load balance node."""
+        at = HOT_COUNTERS + node_id * HOT_NODE_SIZE + HOT_LATENCY
+        return _HISTOGRAM.unpack_from(self.hot, at), _HISTOGRAM.unpack_from(self.hot, at + _HISTOGRAM.size)
+
+    @property
+    def waits(self) -> Histogram:
+        """How long the clients of this place waited for a child."""
+        return _HISTOGRAM.unpack_from(self.hot, HOT_WAIT)
+
+    @property
+    def reasons(self) -> tuple[int, ...]:
+        """Statements routed, by model.Reason."""
+        return _REASONS.unpack_from(self.hot, HOT_REASONS)
+
+    @property
+    def clients(self) -> int:
+        """Clients served in this place since start."""
+        return _U64.unpack_from(self.hot, HOT_CLIENTS)[0]
 
     def relay_counts(self) -> RelayCounts:
         return RelayCounts(*_THREE_U64.unpack_from(self.hot, HOT_QUERIES))

@@ -56,9 +56,19 @@ KEY_BYTES = 256
 
 HOT_STATUS, HOT_STATEMENT_LEN, HOT_LAST_ACTIVITY = 0, 4, 8
 HOT_QUERIES, HOT_VERDICT_HITS, HOT_VERDICT_MISSES = 16, 24, 32
+HOT_CLIENTS = 40
+"""Clients this place has served since start, whichever child lived in it."""
 HOT_STATEMENT, HOT_STATEMENT_SIZE = 64, 1024
-HOT_COUNTERS, HOT_NODE_SIZE = 2048, 128
-"""The hot child cell; C code writes it through a pointer, so these offsets are also in _fastpath."""
+HOT_REASONS, HOT_REASON_COUNT = 1088, 64
+HOT_WAIT = 1600
+"""Histogram of how long clients waited for this child."""
+HOT_COUNTERS, HOT_NODE_SIZE = 2048, 512
+HOT_LATENCY = 72
+"""In the block of a node: histograms of its answers as primary, then as load balance node."""
+HISTOGRAM_WORDS, BUCKETS, FIRST_BITS = 22, 21, 6
+"""A histogram: the sum in microseconds, then the counts of what took less than 64 us, 128 us ... 33.5 s, or longer.
+
+The hot child cell; C code writes it through a pointer, so these offsets are also in _fastpath."""
 
 
 class Lock(IntEnum):
@@ -121,17 +131,28 @@ CLUSTER = Cell(
     switching="I",
     following="I",
     reload_count="I",
+    primary_changes="I",
+    last_primary="i",
 )
 RECOVERY = Cell("Recovery", "PCP worker", seq="I", pid="i", node_id="i", stage="I")
 QUEUE = Cell("Queue", "lock holder", head="Q", tail="Q")
 REQUEST = Cell("RequestCell", "lock holder", kind="I", flags="I", from_pid="i", count="I", ids=f"{MAX_NODES}s")
 NODE_STATE = Cell(
-    "NodeStateCell", "parent", seq="I", state="I", quarantined="I", changed="d", reason=f"{REASON_BYTES + 1}s"
+    "NodeStateCell",
+    "parent",
+    seq="I",
+    state="I",
+    quarantined="I",
+    downs="I",
+    ups="I",
+    changed="d",
+    reason=f"{REASON_BYTES + 1}s",
 )
 NODE_DELAY = Cell(
     "NodeDelayCell",
     "sr check worker",
     seq="I",
+    known="I",
     delay="Q",
     checked="d",
     state=f"{WORD_BYTES + 1}s",
@@ -170,7 +191,7 @@ CHILD = Cell(
     client_host=f"{HOST_BYTES + 1}s",
     client_port=f"{PORT_BYTES + 1}s",
 )
-ORDERS = Cell("Orders", "parent", restart="I")
+ORDERS = Cell("Orders", "parent", restart="I", leave="I")
 SLOT = Cell(
     "SlotCell",
     "child",
@@ -250,11 +271,19 @@ class Record:
 
         Also repairs the sequence number of a writer which was killed in the middle.
         """
-        busy = self.get("seq") | 1
-        self.set("seq", busy)
+        fields, start, buf, words = self.cell.fields, self.offset, self.buf, self.words
+        seq = words["I"]
+        seq_at = (start + fields["seq"][0]) // 4
+        busy = seq[seq_at] | 1
+        seq[seq_at] = busy
         for field, value in values.items():
-            self.set(field, value)
-        self.set("seq", busy + 1 & 0xFFFFFFFF)
+            at, code, size = fields[field]
+            at += start
+            if code == "s":
+                buf[at : at + size] = value.ljust(size, b"\0")
+            else:
+                words[code][at // size] = value
+        seq[seq_at] = busy + 1 & 0xFFFFFFFF
 
     def clear(self) -> None:
         """All fields zero."""

@@ -78,10 +78,21 @@ class Node:
         cell = self._state.read()
         return StateView(NodeState(cell.state), bool(cell.quarantined), cell.changed, to_text(cell.reason))
 
+    @property
+    def changes(self) -> tuple[int, int]:
+        """How often since start it went down, and how often it came back."""
+        return self._state.get("downs"), self._state.get("ups")
+
     def write_state(self, state: NodeState, quarantined: bool, reason: str, now: float) -> None:
         """Only for Shared.set_node_state, the one mover."""
+        downs, ups = self.changes
         self._state.write(
-            state=int(state), quarantined=int(quarantined), changed=now, reason=to_bytes(reason, REASON_BYTES)
+            state=int(state),
+            quarantined=int(quarantined),
+            downs=downs + (self.state.usable and state is NodeState.DOWN),
+            ups=ups + (self.state is NodeState.DOWN and state.usable),
+            changed=now,
+            reason=to_bytes(reason, REASON_BYTES),
         )
 
     def delay(self) -> DelayView:
@@ -93,9 +104,20 @@ class Node:
         """Only the number: one word, no snapshot needed."""
         return self._delay.get("delay")
 
-    def set_delay(self, delay: int, replication_state: str, sync_state: str, now: float) -> None:
+    @property
+    def delay_known(self) -> bool:
+        return bool(self._delay.get("known"))
+
+    def forget_delay(self) -> None:
+        """By the sr check worker: the node could not be asked, so nobody knows how far behind it is."""
+        self._delay.write(known=0)
+
+    def set_delay(
+        self, delay: int, replication_state: str, sync_state: str, now: float, *, known: bool = True
+    ) -> None:
         """By the sr check worker, after each round."""
         self._delay.write(
+            known=int(known),
             delay=max(0, int(delay)),
             checked=now,
             state=to_bytes(replication_state, WORD_BYTES),

@@ -16,7 +16,7 @@ class RequestKind(IntEnum):
     UP = 2
     """Attach a node (failback)."""
     PROMOTE = 3
-    """Make a node the primary in our eyes; nothing is run (pcp_promote_node without switchover)."""
+    """Make a node the primary in our eyes (pcp_promote_node); with SWITCHOVER, have it promoted."""
     QUARANTINE = 4
     CONNECTED = 5
     """A session connected to a node that was waiting: it is up."""
@@ -24,6 +24,8 @@ class RequestKind(IntEnum):
     """All children shall close their idle connections (before DROP DATABASE)."""
     FIND_PRIMARY = 7
     """Another node was seen to be the primary: the parent asks all of them again."""
+    ROTATE_LOG = 8
+    """The logger shall begin a new file (pcp_log_rotate)."""
 
 
 class RequestFlag(IntFlag):
@@ -44,6 +46,8 @@ class RequestFlag(IntFlag):
     """With UP: back from quarantine."""
     WATCHDOG = 128
     """Came from another pgpool."""
+    GRACEFUL = 256
+    """With DOWN, from a person: not before the clients have gone (pcp_detach_node -g)."""
 
 
 @dataclass(frozen=True, slots=True)

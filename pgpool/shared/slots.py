@@ -86,6 +86,11 @@ class Slot:
         self._slot.clear()
 
     @property
+    def links(self) -> int:
+        """How many backends are connected."""
+        return sum(bool(record.get("pid")) for record in self._backends) if self.filled else 0
+
+    @property
     def filled(self) -> bool:
         return bool(self._slot.get("filled"))
 

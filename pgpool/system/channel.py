@@ -1,7 +1,8 @@
 """A byte channel over one connected socket, for start-up, login and our own queries; afterwards the relay takes the fd.
 
-Works on a raw file descriptor, blocking or not: it is read only when poll() says so, and written in pieces that fit.
-Two system calls per receive, one per send. Errors are named by what happened; the caller knows which side it is.
+Works on a raw file descriptor, blocking or not: it is waited for only when nothing is there, and written in pieces that
+fit. One system call for what has arrived already, one per send. Errors are named by what happened; the caller knows which
+side it is.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import os
 import time
 from collections.abc import Callable
 
+from .._fastpath import Tls, TlsContext, TlsError, await_fd, hear
 from ..errors import PgpoolError
-from . import sockets
 
 READ_SIZE = 8192
 MAX_LOGIN_MESSAGE = 65535
 """Longest message taken from a client before it is authenticated: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH."""
+LONGEST_WAIT = 1 << 30
+"""Milliseconds; then the deadline is looked at again."""
 SAFE_BURST = 4096
 """So many bytes fit into any fresh socket's send buffer (Linux: at least 4608): no need to ask first."""
 
@@ -40,6 +43,10 @@ class ChannelFraming(ChannelError):
     """The peer announced a length that no message of its kind may have."""
 
 
+class ChannelTls(ChannelError):
+    """The handshake, or a record, is not as it must be."""
+
+
 class UnexpectedMessage(ChannelError):
     """The peer began a message that may not come now; ``kind`` is its type byte."""
 
@@ -54,7 +61,7 @@ class Channel:
     consumed: whoever takes the fd over takes these first.
     """
 
-    __slots__ = ("_on_wake", "_sent", "_wakeup_fd", "deadline", "fd", "pending")
+    __slots__ = ("_on_wake", "_sent", "_wakeup_fd", "deadline", "fd", "midway", "pending", "tls")
 
     def __init__(
         self, fd: int, *, deadline: float = 0.0, wakeup_fd: int = -1, on_wake: Callable[[], None] | None = None
@@ -62,6 +69,9 @@ class Channel:
         self.fd = fd
         self.deadline = deadline
         self.pending = b""
+        self.tls: Tls | None = None
+        self.midway = False
+        """The peer has got a part of a message whose rest will never come: it would take anything else for that."""
         self._wakeup_fd = wakeup_fd
         self._on_wake = on_wake
         self._sent = 0
@@ -72,6 +82,8 @@ class Channel:
     def close(self) -> None:
         """Closes the fd, once."""
         fd, self.fd = self.fd, -1
+        if self.tls is not None and fd >= 0:
+            self.tls.goodbye()
         if fd >= 0:
             os.close(fd)
 
@@ -84,7 +96,34 @@ class Channel:
         """A channel over another fd that wakes up for the same reasons, until the same deadline."""
         return Channel(fd, deadline=self.deadline, wakeup_fd=self._wakeup_fd, on_wake=self._on_wake)
 
+    def secure(self, context: TlsContext, *, host: str = "", sni: str = "") -> None:
+        """Goes over to TLS; ``pending`` bytes belong to the handshake. ``host``, ``sni``: as _fastpath.Tls has them.
+
+        Raises ChannelTls, ChannelClosed, ChannelTimeout.
+        """
+        try:
+            tls = Tls(context, self.fd, self.take_pending(), host=host, sni=sni)
+            while not tls.handshake():
+                self._wait(write=tls.unsent)
+        except TlsError as error:
+            raise ChannelTls(f"SSL error: {error}") from None
+        except EOFError as error:
+            raise ChannelClosed(str(error)) from None
+        self.tls = tls
+
     # ------------------------------------------------------------ reading
+
+    def peek(self) -> int:
+        """The next byte, which stays."""
+        while not self.pending:
+            self._fill()
+        return self.pending[0]
+
+    def read_byte(self) -> bytes:
+        """The next byte; what came behind it is in ``pending``."""
+        self.peek()
+        byte, self.pending = self.pending[:1], self.pending[1:]
+        return byte
 
     def read_startup(self, limit: int) -> bytes:
         """The first packet of a connection without its length word; ``limit`` caps it in bytes, length word included.
@@ -127,23 +166,25 @@ class Channel:
 
     def _fill(self) -> None:
         """Waits for bytes and appends them to ``pending``."""
-        while True:
-            self._wait()
-            try:
-                data = os.read(self.fd, READ_SIZE)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise ChannelClosed(error.strerror or "connection broken") from None
-            if not data:
-                raise ChannelClosed("unexpected EOF", clean=not self.pending)
-            self.pending += data
-            return
+        tls = self.tls
+        try:
+            while (data := hear(self.fd) if tls is None else tls.recv(READ_SIZE)) is None:
+                self._wait()
+        except TlsError as error:
+            raise ChannelTls(f"SSL error: {error}") from None
+        except OSError as error:
+            raise ChannelClosed(error.strerror or "connection broken") from None
+        if not data:
+            raise ChannelClosed("unexpected EOF", clean=not self.pending)
+        self.pending += data
 
     # ------------------------------------------------------------ writing
 
     def send(self, data: bytes) -> None:
         """Sends all of ``data``; raises ChannelClosed or ChannelTimeout."""
+        if self.tls is not None:
+            self._send_tls(self.tls, data)
+            return
         view = memoryview(data)
         while view:
             if self._sent + len(view) > SAFE_BURST:
@@ -159,18 +200,29 @@ class Channel:
             self._sent += count
             view = view[count:]
 
+    def _send_tls(self, tls: Tls, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view or tls.unsent:
+                view = view[tls.send(view) :]
+                if tls.unsent:
+                    self._wait(write=True)
+                    tls.push()
+        except TlsError as error:
+            raise ChannelClosed(str(error)) from None
+
     def _wait(self, write: bool = False) -> None:
         """Until the fd can be read, or written (or is broken: then the read or write says so)."""
         wakeup = self._wakeup_fd
         while True:
-            timeout = None
+            timeout = -1
             if self.deadline:
-                timeout = self.deadline - time.monotonic()
-                if timeout <= 0:
+                left = self.deadline - time.monotonic()
+                if left <= 0:
                     raise ChannelTimeout("timeout expired")
-            reads = [wakeup] if wakeup >= 0 else []
-            ready = sockets.wait(reads, timeout, (self.fd,)) if write else sockets.wait([self.fd, *reads], timeout)
-            if wakeup in ready and self._on_wake is not None:
+                timeout = min(int(left * 1000) + 1, LONGEST_WAIT)
+            ready = await_fd(self.fd, write, wakeup, timeout)
+            if ready & 2 and self._on_wake is not None:
                 self._on_wake()
-            if self.fd in ready:
+            if ready & 1:
                 return

@@ -1,7 +1,8 @@
-"""The server log: PostgreSQL's levels, prefix and layout, one write(2) per record."""
+"""The server log: PostgreSQL's levels, prefix and layout, one write(2) per record; to stderr, syslog, or both."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from pgpool.errors import PgpoolError
+from pgpool.system.syslog import Syslog
 
 
 class Level(IntEnum):
@@ -74,12 +76,17 @@ class Log:
         self._now = 0.0
         self._second = -1
         self._second_text = ""
+        self._session_id = ""
+        self._json = False
+        self._stderr: Callable[[bytes], None] | None = _write_all
+        self._sink: Callable[[bytes], None] = _write_all
+        self._syslog: Syslog | None = None
         self._set_prefix("%m: %a pid %p: ")
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
     def configure(self, settings: Any, *, debug: bool = False) -> None:
-        """Take over log_min_messages, log_line_prefix and log_error_verbosity; ``debug`` (option -d) stays for good."""
+        """Take over the settings of the log; ``debug`` (option -d) stays for good."""
         self._debug_forced = self._debug_forced or debug
         threshold = _RANK[level_named(settings.log_min_messages)]
         if self._debug_forced:
@@ -87,22 +94,37 @@ class Log:
         self._threshold = threshold
         self._verbosity = settings.log_error_verbosity.lower()
         self._set_prefix(settings.log_line_prefix)
+        self._json = settings.log_format == "json"
+        wanted = settings.log_destination.split(",")
+        self._stderr = self._sink if "stderr" in wanted else None
+        new = None
+        if "syslog" in wanted:
+            new = ((16 + int(settings.syslog_facility[-1])) << 3, settings.syslog_ident)
+        old = self._syslog
+        if new != (old and (old.facility, old.ident)):
+            if old is not None:
+                old.close()
+            self._syslog = Syslog(*new) if new else None
 
-    def destination_warning(self, settings: Any) -> str:
-        """What to tell about destinations that are asked for but not here yet; '' when there is nothing to tell."""
-        wanted = settings.log_destination
-        names = wanted.split(",") if isinstance(wanted, str) else wanted
-        missing = []
-        if any(name.strip().lower() == "syslog" for name in names):
-            missing.append("log_destination = 'syslog'")
-        if settings.logging_collector:
-            missing.append("logging_collector = on")
-        return f"{' and '.join(missing)} is not supported yet, the log goes to stderr" if missing else ""
+    def to(self, sink: Callable[[bytes], None] | None) -> None:
+        """What is meant for stderr goes to ``sink`` from now on (the logging collector); None: to stderr again."""
+        if self._stderr is not None:
+            self._stderr = sink or _write_all
+        self._sink = sink or _write_all
 
     def set_process(self, application: str, process_name: str = "") -> None:
         """Name this process: %a (main, child, sr_check_worker, health_check0 ...) and %P (MAIN, CHILD, WORKER ...)."""
         self.application = application
         self.process_name = process_name
+
+    def begin_session(self, began: float) -> None:
+        """A client came in at ``began`` (time stamp): records carry the id of its session (%c) from now on."""
+        self._session_id = f"{int(began * 1e6):x}.{os.getpid():x}"
+
+    @property
+    def session_id(self) -> str:
+        """Begin (microseconds) and pid in hexadecimal: unique over restarts; '' outside of a session."""
+        return self._session_id
 
     def set_session(self, user: str, database: str, application: str = "") -> None:
         """From now on records belong to this client (%u, %d, and %a when it gave an application_name)."""
@@ -111,7 +133,7 @@ class Log:
 
     def clear_session(self) -> None:
         self._in_session = False
-        self._user = self._database = self._client_application = ""
+        self._user = self._database = self._client_application = self._session_id = ""
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -133,14 +155,12 @@ class Log:
         if _RANK[level] < self._threshold:
             return
         self._now = time.time()
-        lines = [self._lined(level.name.rstrip("12345"), message)]
+        word = level.name.rstrip("12345")
+        parts = [("MESSAGE", message)]
         if self._verbosity != "terse":
-            for word, text in (("DETAIL", detail), ("HINT", hint), ("CONTEXT", context)):
-                if text:
-                    lines.append(self._lined(word, text))
-        if self._verbosity == "verbose":
-            lines.append(self._lined("LOCATION", _location(depth + 1)))
-        _write_all("".join(lines).encode("utf-8", "surrogateescape"))
+            parts += [(name, text) for name, text in (("DETAIL", detail), ("HINT", hint), ("CONTEXT", context)) if text]
+        where = _location(depth + 1) if self._verbosity == "verbose" else None
+        self._emit(word, self._object(word, parts, where) if self._json else self._lines(word, parts, where))
 
     def debug5(self, message: str, **more: str | None) -> None:
         self.log(Level.DEBUG5, message, depth=2, **more)
@@ -186,6 +206,36 @@ class Log:
         self.log(Level.ERROR, f"{message}: {type(err).__name__}: {err}", detail=where, depth=2)
 
     # -- the layout ---------------------------------------------------------------------------------------------------
+
+    def _emit(self, word: str, record: bytes) -> None:
+        heard = self._syslog is not None and self._syslog.send(word, record, whole=self._json)
+        if self._stderr is not None:
+            self._stderr(record)
+        elif not heard:
+            _write_all(record)  # no syslog daemon (yet): better here than nowhere
+
+    def _lines(self, word: str, parts: list[tuple[str, str]], where: tuple[str, str, int] | None) -> bytes:
+        lines = [self._lined(word if name == "MESSAGE" else name, text) for name, text in parts]
+        if where:
+            lines.append(self._lined("LOCATION", "{}, {}:{}".format(*where)))
+        return "".join(lines).encode("utf-8", "surrogateescape")
+
+    def _object(self, word: str, parts: list[tuple[str, str]], where: tuple[str, str, int] | None) -> bytes:
+        """log_format = json: the names are those of PostgreSQL's jsonlog, where it has the field."""
+        self._count_line()
+        fields: dict[str, str | int] = {"timestamp": iso_time(self._now), "pid": self._line_pid}
+        for name, text in (
+            ("backend_type", self.process_name), ("application_name", self._client_application or self.application),
+            ("user", self._user), ("dbname", self._database), ("session_id", self._session_id),
+        ):  # fmt: skip
+            if text:
+                fields[name] = text
+        fields["line_num"] = self._line
+        fields["error_severity"] = word
+        fields.update((name.lower(), text) for name, text in parts)
+        if where:
+            fields["func_name"], fields["file_name"], fields["file_line_num"] = where
+        return json_line(fields)
 
     def _lined(self, word: str, text: str) -> str:
         return f"{self._expand_prefix()}{word}:  {text.replace(chr(10), chr(10) + chr(9))}\n"
@@ -246,12 +296,35 @@ _LETTERS: dict[str, Callable[[Log], str]] = {
     "d": lambda log: log._session_word(log._database),
     "u": lambda log: log._session_word(log._user),
     "l": lambda log: str(log._line),
+    "c": lambda log: log._session_id,
 }
 
 
-def _location(depth: int) -> str:
-    code = sys._getframe(depth).f_code
-    return f"{code.co_name}, {os.path.basename(code.co_filename)}:{sys._getframe(depth).f_lineno}"
+def _location(depth: int) -> tuple[str, str, int]:
+    frame = sys._getframe(depth)
+    return frame.f_code.co_name, os.path.basename(frame.f_code.co_filename), frame.f_lineno
+
+
+def iso_time(stamp: float) -> str:
+    """``2026-11-27T02:33:10.123+00:00``, local time with its offset."""
+    text = time.strftime("%Y-%m-%dT%H:%M:%S|%z", time.localtime(stamp))
+    second, _, zone = text.partition("|")
+    return f"{second}.{int(stamp % 1 * 1000):03d}{zone[:3]}:{zone[3:5]}"
+
+
+def json_line(fields: dict[str, str | int]) -> bytes:
+    """One JSON object and a newline; always valid UTF-8: bytes that are none become U+FFFD."""
+    text = json.dumps(fields, ensure_ascii=False)
+    try:
+        return f"{text}\n".encode()
+    except UnicodeEncodeError:
+        clean = text.encode("utf-8", "surrogateescape") if _escaped_only(text) else text.encode("utf-8", "replace")
+        return clean.decode("utf-8", "replace").encode() + b"\n"
+
+
+def _escaped_only(text: str) -> bool:
+    """Are all surrogates in ``text`` bytes in disguise (surrogateescape)?"""
+    return all("\udc80" <= char <= "\udcff" for char in text if "\ud800" <= char <= "\udfff")
 
 
 def _write_all(data: bytes) -> None:

@@ -11,17 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 
 import setproctitle
 
 from pgpool.errors import ProcessExit
-from pgpool.system import signals
+from pgpool.system import signals, sockets
 from pgpool.system.logs import log
 
 EXIT_QUIT = 0
 EXIT_RESTART = 1
 EXIT_FATAL = 3
 """Exit codes of children as the parent reads them: do not restart, restart, stop everything (behaviour.md 2)."""
+
+parent_only: set[int] = set()
+"""Descriptors that a forked process closes at once: only its parent needs them."""
 
 _PR_SET_PDEATHSIG = 1
 _parent_pid = 0
@@ -60,6 +64,9 @@ def _run_child(target: Callable[..., int | None], args: tuple[object, ...]) -> N
     code = EXIT_RESTART
     try:
         signals.reset_in_child()
+        for fd in parent_only:
+            os.close(fd)
+        parent_only.clear()
         die_with_parent(signals.SIGINT)
         code = target(*args) or 0
     except ProcessExit as stop:
@@ -147,6 +154,67 @@ def run_command(command: str, timeout: float | None = None) -> int:
             raise TimeoutError(f"command did not end within {timeout:g} s: {command}") from None
 
 
+def _identity(user: str) -> dict:
+    """Arguments of Popen to become ``user``; '' changes nothing."""
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+
+
+def stand_alone() -> None:
+    """This process, forked for a command, outlives its parent, and Ctrl-C at the parent's terminal does not reach it."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
+    os.setsid()
+    signals.install(())
+
+
+def run_told(command: str, tell: Callable[[str], None]) -> int:
+    """Run a shell command like system(3); ``tell`` gets each line it prints. Only for a process forked for this.
+
+    The command gets stdio and no other descriptor, and no variable meant for our interpreter. Returns its exit code
+    (negative: killed by that signal). What it leaves running may go on printing: nobody hears it, nothing breaks.
+    """
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    with subprocess.Popen(
+        command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+    ) as running:
+        assert running.stdout is not None
+        out = running.stdout.fileno()
+        left, ended = b"", False
+        while not ended:
+            ended = running.poll() is not None
+            while sockets.wait([out], 0.0 if ended else 0.02):
+                data = os.read(out, 65536)
+                *lines, left = (left + data).split(b"\n")
+                for line in lines:
+                    tell(line.decode("utf-8", "replace"))
+                if not data:
+                    running.wait()
+                    ended = True
+                    break
+        if left:
+            tell(left.decode("utf-8", "replace"))
+        _hold_open(out)
+    return running.returncode
+
+
+def _hold_open(out: int) -> None:
+    """A server that the command left behind still writes into this pipe: somebody must read, or it dies of it."""
+    os.set_blocking(out, False)
+    try:
+        if not os.read(out, 65536):
+            return
+    except BlockingIOError:
+        pass
+    if os.fork():
+        return
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.set_blocking(out, True)
+    while os.read(out, 65536):
+        pass
+    os._exit(0)
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -163,18 +231,40 @@ def run(
     It runs in a session of its own, so that Ctrl-C at our terminal does not reach it. OSError when it cannot be
     started; after ``timeout`` seconds it is killed: TimeoutError.
     """
-    identity: dict = {}
-    if user:
-        identity = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
     with open(output, "ab") if output else contextlib.nullcontext(subprocess.PIPE) as out:
         try:
             done = subprocess.run(
                 argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd,
-                start_new_session=True, timeout=timeout, **identity,
+                start_new_session=True, timeout=timeout, **_identity(user),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"command did not end within {timeout:g} s: {argv[0]}") from None
     return done.returncode, (done.stdout or b"").decode(errors="replace")
+
+
+def run_watched(
+    argv: Sequence[str],
+    pause: Callable[[float], None],
+    *,
+    output: str,
+    user: str = "",
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Like ``run`` with an output file, but ``pause`` is called (with seconds) until the program ends. When that raises,
+    the program and all it started are ended. Returns the exit code."""
+    with open(output, "ab") as out:
+        running = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd="/",
+            start_new_session=True, **_identity(user),
+        )  # fmt: skip
+    try:
+        while running.poll() is None:
+            pause(0.05)
+    except BaseException:
+        os.killpg(running.pid, signals.SIGKILL)
+        running.wait()
+        raise
+    return running.returncode
 
 
 def daemonize(keep_fds: Iterable[int] = ()) -> Callable[[], None]:
@@ -217,6 +307,13 @@ def daemonize(keep_fds: Iterable[int] = ()) -> Callable[[], None]:
     return ready
 
 
+def replace(argv: Sequence[str], env: Mapping[str, str]) -> None:
+    """Become another program, found on PATH; returns only by OSError."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execvpe(argv[0], list(argv), dict(env))
+
+
 def sleep(seconds: float) -> None:
     """Sleep; a signal with a handler does not cut it short."""
     time.sleep(seconds)
@@ -227,8 +324,11 @@ def set_title(text: str) -> None:
     setproctitle.setproctitle(text)
 
 
+@cache
 def title_area() -> tuple[int, int] | None:
     """Address and size in bytes of the memory that ps shows as this process's title, for writing into it in place.
+
+    Looked for once: it is at the same place in all processes forked afterwards.
 
     The text in it must stay NUL-terminated. None when the area cannot be found or is not the one ``set_title`` writes.
     """

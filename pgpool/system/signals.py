@@ -103,6 +103,11 @@ def reset_in_child() -> None:
     signal.signal(SIGINT, signal.SIG_DFL)
 
 
+def alarm(seconds: float) -> None:
+    """SIGALRM after so long, instead of an earlier request; 0 for never."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def name(number: int) -> str:
     """``SIGTERM`` for 15; the number as text when it has no name."""
     try:

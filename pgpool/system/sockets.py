@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import stat
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ BACKLOG_MAX = 10000
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6))
 """A dead peer is noticed within two minutes; the kernel's own defaults need more than two hours."""
 _UNIX_RETRY = 0.02
+DATAGRAM_REST = 10.0
+"""Seconds for which nothing is sent to a listener that does not read."""
 
 
 class Listener:
@@ -64,6 +67,13 @@ class Peer:
     host: str
     port: int
     is_unix: bool = False
+    name: str = ""
+    """Its host name, when that was looked up (log_hostname)."""
+
+    @property
+    def label(self) -> str:
+        """The host as logs and process titles show it."""
+        return self.name or self.host
 
 
 LOCAL_PEER = Peer("[local]", 0, True)
@@ -202,6 +212,18 @@ class Acceptor:
             self._epoll.unregister(fd)  # stopped by the parent, whose signal is on its way
             return None
 
+    def leave(self) -> tuple[int, Peer] | None:
+        """Wait no more. The kernel may have told only this process of a client: then it is returned, as by ``wait``."""
+        for fd in self._listeners:
+            with suppress(OSError):  # one that was stopped is not registered any more
+                self._epoll.unregister(fd)
+        for listener in self._listeners.values():
+            with suppress(OSError):
+                client = accept(listener)
+                if client is not None:
+                    return client
+        return None
+
     def close(self) -> None:
         self._epoll.close()
 
@@ -215,6 +237,47 @@ def accept(listener: Listener) -> tuple[int, Peer] | None:
             return None
         raise
     return fd, LOCAL_PEER if listener.is_unix else Peer(_plain(address[0]), address[1])
+
+
+_TCP_INFO_BYTES = 60
+_INFO_UNACKED, _INFO_SACKED, _INFO_LAST_DATA_RECV = 24, 28, 52
+"""Offsets in struct tcp_info (linux/tcp.h); it only ever grows at its end."""
+
+
+def accept_queue(listener: Listener) -> tuple[int, int] | None:
+    """(clients waiting to be accepted, how many may wait). None for unix sockets, of which the kernel tells nothing,
+    and for a listener that was stopped."""
+    if listener.is_unix:
+        return None
+    try:
+        info = listener._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return None
+    if info[0] != _TCP_LISTEN:
+        return None
+    return _info_word(info, _INFO_UNACKED), _info_word(info, _INFO_SACKED)
+
+
+_TCP_LISTEN = 10
+
+
+def waited_ms(fd: int) -> int | None:
+    """How long a client just accepted on a TCP socket has waited for it, in milliseconds.
+
+    The time since its last bytes came, or since the connection stands when none did: before it is accepted a client
+    sends one packet, right after connecting. None when the kernel does not tell (unix sockets).
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, fd)
+    try:
+        return _info_word(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES), _INFO_LAST_DATA_RECV)
+    except OSError:
+        return None
+    finally:
+        sock.detach()
+
+
+def _info_word(info: bytes, at: int) -> int:
+    return int.from_bytes(info[at : at + 4], sys.byteorder)
 
 
 def connect(host: str, port: int, timeout_ms: int = 0, wakeup_fd: int = -1) -> int:
@@ -292,6 +355,13 @@ def wait(reads: Iterable[int], timeout: float | None = None, writes: Iterable[in
     return {fd for fd, _ in poll.poll(milliseconds)}
 
 
+def hung_up(fd: int) -> bool:
+    """Has the peer closed its side?"""
+    poll = select.poll()
+    poll.register(fd, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
 def is_readable(fd: int) -> bool:
     """Is there something to read now, be it the end of the stream?"""
     return bool(wait([fd], 0))
@@ -303,6 +373,17 @@ def host_name(address: str) -> str:
         return socket.getnameinfo((address, 0), socket.NI_NAMEREQD | socket.NI_NUMERICSERV)[0]
     except OSError:
         return address
+
+
+def is_address(host: str) -> bool:
+    """Is this an IP address and not a name?"""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host.partition("%")[0])
+            return True
+        except OSError:
+            continue
+    return False
 
 
 def addresses_of(host: str) -> list[str]:
@@ -321,3 +402,50 @@ def _resolve(host: str, port: int, *, passive: bool = False) -> list[tuple]:
 def _plain(address: str) -> str:
     """A v4 client on a v6 socket is shown, and matched by pool_hba.conf, as v4."""
     return address.removeprefix("::ffff:") if address.startswith("::ffff:") and "." in address else address
+
+
+class Datagram:
+    """Messages to a unix datagram socket (syslog's, a service manager's); ``@name`` is an abstract one.
+
+    Connected when first used, and again when the listener was replaced. One that does not read is waited for once, for
+    a second; then all messages are dropped for DATAGRAM_REST.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._rest_until = 0.0
+        self._address = "\0" + path[1:] if path.startswith("@") else path
+        self._sock: socket.socket | None = None
+
+    def send(self, data: bytes) -> bool:
+        """False when nobody listens, or takes it."""
+        if self._rest_until and time.monotonic() < self._rest_until:
+            return False
+        for _ in range(2):
+            try:
+                if self._sock is None:
+                    self._sock = self._connect()
+                self._sock.send(data)
+                return True
+            except TimeoutError:
+                self._rest_until = time.monotonic() + DATAGRAM_REST
+                return False
+            except OSError as err:
+                self.close()
+                if err.errno == errno.EMSGSIZE and len(data) > 4096:
+                    data = data[: len(data) // 2]
+        return False
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            sock.settimeout(1.0)
+            sock.connect(self._address)
+        except OSError:
+            sock.close()
+            raise
+        return sock

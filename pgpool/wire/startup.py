@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..errors import ProtocolViolation, SessionFatal
 from .messages import PROTOCOL_3_0, PROTOCOL_3_2, cstring, negotiate_protocol_version, raw, text
@@ -117,7 +118,9 @@ def _cancel(packet: bytes) -> CancelRequest:
     return CancelRequest(int.from_bytes(packet[4:8], "big"), bytes(packet[8:]))
 
 
+@lru_cache(maxsize=8)
 def _startup(protocol: int, packet: bytes) -> Startup:
+    """Clients of one application send the same packet every time: it is read once (at most 8 of 10 kB are kept)."""
     params, options = _parameters(packet)
     user = params.get("user", "")
     if not user:

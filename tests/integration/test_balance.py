@@ -277,7 +277,6 @@ def test_redirect_lists(shared, cluster):
 
 
 @pytest.mark.long
-@pytest.mark.xfail(reason="replication delay is looked at by the routing issue", strict=True)
 def test_lagging_standby_is_left_out(shared, cluster, table):
     """delay_threshold: more bytes behind than allowed, and reads go to the primary until it has caught up."""
     pgpool = shared(backend_weight0=0, delay_threshold=10000, sr_check_period=1)

@@ -4,6 +4,9 @@ import re
 
 import pytest
 
+from pgpool.system import sockets
+from tests.support.places import wait_until
+
 pytestmark = pytest.mark.needs_pgpool
 
 
@@ -17,6 +20,17 @@ def test_connections_and_disconnections(make_pgpool):
         r"LOG:  frontend disconnection: session time: 0:00:0\d\.\d{3} user=postgres database=app host=127\.0\.0\.1 port=\d+",
         mark,
     )
+
+
+def test_host_names(make_pgpool):
+    pgpool = make_pgpool({"log_connections": True, "log_hostname": True, "num_init_children": 1})
+    mark = pgpool.mark()
+    with pgpool.connect() as conn:
+        pgpool.wait_for_log(r"DETAIL:  connecting host=\S+ port=\d+", mark)
+        title = " ".join(pgpool.child_of(conn).cmdline())
+    shown = re.findall(r"connecting host=(\S+)", pgpool.log_since(mark))[-1]
+    assert f"postgres app {shown}(" in title
+    assert shown == sockets.host_name("127.0.0.1")
 
 
 def test_prefix(make_pgpool):
@@ -64,6 +78,40 @@ def test_client_messages(make_pgpool):
         r"LOG:  Terminate message from frontend\.",
     ):
         pgpool.wait_for_log(text, mark, 5)
+
+
+def test_backend_messages(make_pgpool):
+    pgpool = make_pgpool(
+        {"log_backend_messages": "terse", "log_disconnections": True, "num_init_children": 1, "backend_weight1": 0}
+    )
+    with pgpool.connect(application_name="first") as conn:  # our own questions about the function come here
+        conn.execute("SELECT generate_series(1, 5)")
+    pgpool.wait_for_log("frontend disconnection.*database=app")
+    mark = pgpool.mark()
+    with pgpool.connect() as conn:
+        conn.pgconn.exec_(b"SELECT generate_series(1, 5)")
+        conn.pgconn.exec_(b"PGPOOL SET log_backend_messages = verbose")
+        conn.pgconn.exec_(b"SELECT generate_series(1, 3)")
+        conn.pgconn.exec_(b"PGPOOL SET log_backend_messages = none")
+        conn.pgconn.exec_(b"SELECT 1")
+    pgpool.wait_for_log("frontend disconnection", mark)
+    text = pgpool.log_since(mark)
+    seen = re.findall(r"LOG:  (?:last )?(\w+) message from backend 0(?: repeated (\d+) times)?\n", text)
+    end = [("CommandComplete", ""), ("ReadyForQuery", "")]
+    first = [("RowDescription", ""), ("DataRow", ""), ("DataRow", "4"), *end]
+    assert seen[-len(first) - 6 :] == [*first, ("RowDescription", ""), *[("DataRow", "")] * 3, *end]
+
+
+def test_backend_messages_of_a_long_pipeline_are_all_there(make_pgpool):
+    pgpool = make_pgpool({"log_backend_messages": "verbose", "num_init_children": 1, "backend_weight1": 0})
+    with pgpool.connect() as conn:
+        mark = pgpool.mark()
+        with conn.pipeline():
+            for number in range(500):
+                conn.execute("SELECT %s::int", (number,), prepare=True)
+    wait_until(lambda: pgpool.log_since(mark).count("DataRow message from backend 0") >= 500, "the last row to be logged")
+    assert pgpool.log_since(mark).count("DataRow message from backend 0") == 500
+    assert pgpool.log_since(mark).count("BindComplete message from backend 0") == 500
 
 
 def test_quiet_by_default(pgpool):

@@ -183,8 +183,8 @@ def test_killed_while_pooled(one_child, postgres):
 
 
 def test_killed_while_pooled_with_failover_on(make_pgpool, postgres):
-    """The default failover_on_backend_error = on does not take a node away for that."""
-    pgpool = make_pgpool({"num_init_children": 1, "failover_on_backend_error": True})
+    """The default failover_on_backend_error = check does not take a node away for that."""
+    pgpool = make_pgpool({"num_init_children": 1, "failover_on_backend_error": "check"})
     pid = pid_of(pgpool)
     postgres.execute(f"SELECT pg_terminate_backend({pid})")
     wait_until(lambda: not postgres.backends(f"pid = {pid}"), "the backend to end", 10)

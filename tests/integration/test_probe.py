@@ -76,3 +76,9 @@ def test_hostnames_that_lead_nowhere(hostname):
     conf = Settings({("backend_hostname", 0): hostname, ("backend_port", 0): 1, ("connect_timeout", None): 1000})
     probe = Prober(conf)
     assert (probe.status(conf.backends[0]), probe.role(conf.backends[0])) == ("down", "unknown")
+
+
+def test_a_report_never_waits_for_ever():
+    conf = Settings({("backend_hostname", 0): "127.0.0.1", ("backend_port", 0): 1, ("connect_timeout", None): 0})
+    target = Prober(conf)._target(conf.backends[0])
+    assert "connect_timeout=10 " in target and "tcp_user_timeout=10000" in target

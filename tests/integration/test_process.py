@@ -48,7 +48,8 @@ def children(pgpool: Pgpool) -> list[psutil.Process]:
             title = " ".join(process.cmdline())
         except psutil.NoSuchProcess:
             continue
-        if title.startswith("pgpool: ") and "worker process" not in title and "check process" not in title:
+        others = ("worker process", "check process", "PCP: ")
+        if title.startswith("pgpool: ") and not any(other in title for other in others):
             found.append(process)
     return found
 
@@ -77,6 +78,7 @@ def refused(pgpool: Pgpool) -> bool:
 def test_processes_and_their_titles(make_pgpool):
     pgpool = make_pgpool({"num_init_children": 3})
     assert titles(pgpool) == [
+        "pgpool: PCP: wait for connection request",
         "pgpool: health check process(0)",
         "pgpool: health check process(1)",
         *["pgpool: wait for connection request"] * 3,

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from pgpool.cli.setup_find import find_owner
+from pgpool.pcp.client import Client
 from tests.support.places import as_user, free_port, python_env, short_dir, wait_until
 
 PORTS = 8
@@ -188,6 +189,23 @@ def test_raw_mode(setup, place):
     script(place, "shutdownall")
 
 
+def test_logical_mode(setup, place):
+    """Two servers of their own, joined here by a publication and a subscription: reads may go to either."""
+    port = port_range()
+    made = setup("-m", "l", "-d", "-p", port, "--no-stop")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "pgpool-II setting for logical replication mode is done.\n" in made.stdout
+    assert [row[2] for row in roles(port)] == ["primary", "standby"]
+    for server in (port + 2, port + 3):
+        ask(server, "CREATE TABLE t (i int PRIMARY KEY)")
+    ask(port + 2, "CREATE PUBLICATION p FOR TABLE t")
+    source = f"host=localhost port={port + 2} user={superuser()} dbname=test"
+    ask(port + 3, f"CREATE SUBSCRIPTION s CONNECTION '{source}' PUBLICATION p")
+    ask(port, "INSERT INTO t VALUES (1)")
+    wait_until(lambda: ask(port + 3, "SELECT i FROM t") == [(1,)], "the row to be replicated")
+    script(place, "shutdownall")
+
+
 @pytest.mark.parametrize("option", ["", "-r"], ids=["copy", "rewind"])
 def test_the_scripts_fail_over_and_bring_the_old_primary_back(setup, place, option):
     """By hand, as pgpool would call them: the scripts need no pgpool to be right."""
@@ -197,11 +215,7 @@ def test_the_scripts_fail_over_and_bring_the_old_primary_back(setup, place, opti
     assert made.stdout.endswith("CAUTION: whole system is still running.\n")
     assert ask(port + 2, "SELECT slot_name, active FROM pg_replication_slots") == [("server1", True)]
     stop_pgpool(place)
-    pg_ctl = re.search(r"^PGBIN=(.*)$", (place / "startall").read_text(), re.MULTILINE)[1] + "/pg_ctl"
-    subprocess.run(
-        [pg_ctl, "-s", "-w", "-m", "immediate", "-D", place / "data0", "stop"],
-        check=True, cwd="/", **as_user(find_owner().switch or None),
-    )  # fmt: skip
+    stop_server(place, 0)
 
     node0 = ["0", "localhost", port + 2, place / "data0"]
     node1 = ["1", "localhost", "0", "0", port + 3, place / "data1", "localhost", port + 2]
@@ -218,6 +232,38 @@ def test_the_scripts_fail_over_and_bring_the_old_primary_back(setup, place, opti
     seen = "SELECT to_regclass('after_failover')::text"
     wait_until(lambda: ask(port + 2, seen) == [("after_failover",)], "the old primary to have the new table")
     script(place, "shutdownall")
+
+
+def test_a_lost_standby_comes_back_by_pcp_recovery_node(setup, place, proxy_kind):
+    """What pgpool_setup makes is all that detach and online recovery need."""
+    if proxy_kind != "ours":
+        pytest.skip("needs our PCP clients")
+    port = port_range()
+    made = setup("-m", "s", "-p", port, "--no-stop")
+    assert made.returncode == 0, made.stdout + made.stderr
+    if not ask(port + 2, "SELECT 1 FROM pg_extension WHERE extname = 'pgpool_recovery'", database="postgres"):
+        script(place, "shutdownall")
+        pytest.skip("the extension pgpool_recovery is not installed")
+    with Client("localhost", port + 1, timeout=60) as admin:
+        admin.login(superuser(), superuser())
+        admin.detach(1)
+        wait_until(lambda: admin.node_info(1)[0].status == 3, "node 1 to be down")
+        stop_server(place, 1)
+        admin.recover(1)
+        wait_until(lambda: admin.node_info(1)[0].status in (1, 2), "node 1 to be attached")
+    assert roles(port) == [("0", "up", "primary"), ("1", "up", "standby")]
+    streaming = "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'"
+    wait_until(lambda: ask(port + 2, streaming) == [("server1",)], "the standby to stream again")
+    script(place, "shutdownall")
+
+
+def stop_server(place: Path, node: int) -> None:
+    """At once, as in a crash of the machine."""
+    pg_ctl = re.search(r"^PGBIN=(.*)$", (place / "startall").read_text(), re.MULTILINE)[1] + "/pg_ctl"
+    subprocess.run(
+        [pg_ctl, "-s", "-w", "-m", "immediate", "-D", place / f"data{node}", "stop"],
+        check=True, cwd="/", **as_user(find_owner().switch or None),
+    )  # fmt: skip
 
 
 def stop_pgpool(place: Path) -> None:

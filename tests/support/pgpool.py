@@ -98,7 +98,7 @@ class Pgpool:
             "sr_check_database": "postgres",
             "health_check_user": "sr",
             "search_primary_node_timeout": 10,
-            "failover_on_backend_error": False,  # a test that kills a backend must not take the node from the next
+            "failover_on_backend_error": "off",  # a test that kills a backend must not take the node from the next
             "authentication_timeout": 20,
             "log_line_prefix": "%m: pid %p: ",
         }

@@ -343,6 +343,11 @@ class RawClient:
         except Closed:
             return seen
 
+    @property
+    def unread(self) -> bytes:
+        """What has arrived of a message that is not whole."""
+        return bytes(self._buffer)
+
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
 

@@ -23,7 +23,8 @@ FLOORS = {
     "session": 7, "watchdog": 7,
     "pcp": 8,
     "roles": 9,
-    "cli": 10, "web": 10, "__main__": 11,
+    "web": 8,
+    "cli": 10, "__main__": 11,
 }  # fmt: skip
 """Room -> floor; '' is pgpool/__init__.py."""
 

@@ -170,9 +170,12 @@ def test_md5() -> None:
 
 
 def test_a_huge_password_costs_no_preparation() -> None:
-    began = time.perf_counter()
-    assert not x.matches("é".encode() * 30000, VERIFIER)
-    assert time.perf_counter() - began < 0.2
+    def seconds() -> float:
+        began = time.process_time()
+        assert not x.matches("é".encode() * 30000, VERIFIER)
+        return time.process_time() - began
+
+    assert any(seconds() < 0.2 for _ in range(10))
 
 
 def test_secrets_are_not_shown() -> None:

@@ -276,12 +276,12 @@ def test_reject_and_no_entry(ends, rule: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["host all all all pam", "host all all all ldap ldapprefix=x", "hostssl all all all cert"]
+    "line", ["host all all all pam", "host all all all ldap ldapprefix=x"]
 )
 def test_methods_to_come_reject(ends, line: str) -> None:
     found = hba.parse(line, "f", lambda p: "")
     with pytest.raises(AuthenticationFailed) as caught:
-        gate.admit(ends[0], start("txt"), conf(), found, FILE, PEER, ssl=True)
+        gate.admit(ends[0], start("txt"), conf(), found, FILE, PEER)
     assert "not supported in this version yet" in caught.value.detail
 
 

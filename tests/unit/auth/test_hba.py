@@ -215,7 +215,7 @@ def test_methods_to_come_are_read_with_a_warning() -> None:
     with pytest.raises(ConfigFaults, match="name=value"):
         rules(text)
     found = hba.parse(text.replace("backend_use_passwd", "backend_use_passwd=1"), "f", lambda p: "")
-    assert [(w.line, w.message.split('"')[1]) for w in found.warnings] == [(1, "pam"), (2, "cert"), (4, "ldap")]
+    assert [(w.line, w.message.split('"')[1]) for w in found.warnings] == [(1, "pam"), (4, "ldap")]
     assert found.rules[3].options["ldapsuffix"] == ", dc=example"
 
 

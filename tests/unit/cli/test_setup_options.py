@@ -89,7 +89,7 @@ def test_a_wrong_command_line_prints_the_usage_and_exits_1(argv, capsys):
     assert printed.err.startswith("pgpool_setup: ") and "usage: pgpool_setup" in printed.err
 
 
-@pytest.mark.parametrize(("letter", "words"), [("r", "native"), ("l", "logical"), ("i", "snapshot")])
+@pytest.mark.parametrize(("letter", "words"), [("r", "native"), ("i", "snapshot")])
 def test_modes_that_are_not_there_yet(letter, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert setup.main(["-m", letter]) == 1

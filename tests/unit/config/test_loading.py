@@ -225,7 +225,7 @@ def test_configuration_of_3_7():
     assert s.delegate_ip == "10.0.3.50"
     assert (s.check_temp_table, s.insert_lock, s.delay_threshold) == ("catalog", False, 10000000)
     assert s.failover_command == "/etc/pgpool2/failover.sh %d %M %m"
-    assert s.failover_on_backend_error is False
+    assert s.failover_on_backend_error == "off"
     assert s.client_idle_limit_in_recovery == -1
     assert [(n.hostname, n.wd_port, n.pgpool_port) for n in s.watchdog_nodes] == [
         ("10.0.3.40", 9000, 9999), ("10.0.3.41", 9000, 9999)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgpool.config.param import DOUBLE, INT
+from pgpool.config.param import DOUBLE, ENUM, INT
 from pgpool.config.params import BY_NAME, PARAMS, REMOVED, RENAMED, split_index
 from pgpool.config.settings import load, load_text
 from pgpool.config.values import file_text
@@ -78,7 +78,7 @@ def test_wrong_values_of_old_switches():
 
 def test_a_wrong_value_under_an_old_name_is_reported_where_it_stands():
     assert faults("port = 5000\nfail_over_on_backend_error = perhaps\nother_wd_port0 = 7") == [
-        (2, 'invalid value for parameter "failover_on_backend_error": "perhaps" (Available values: on, off.)'),
+        (2, 'invalid value for parameter "failover_on_backend_error": "perhaps" (Available values: off, on, check.)'),
         (3, '7 is outside the valid range for parameter "wd_port1" (1024 .. 65535)')]
 
 
@@ -112,4 +112,6 @@ def test_indexed_names_of_today_are_not_taken_for_old_ones():
     for param in PARAMS:
         if param.indexed:
             value = "5000" if param.type == INT else "1" if param.type == DOUBLE else "'ALWAYS_PRIMARY'"
+            if param.type == ENUM:
+                value = next(iter(param.choices))
             assert not any("is now called" in text for _, text in messages(f"{param.name}1 = {value}"))

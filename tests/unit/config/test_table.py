@@ -15,7 +15,22 @@ FACTS = rows("parameters.tsv")
 def test_the_table_has_exactly_the_names_of_the_reference_and_ours():
     ours = {param.name for param in PARAMS if param.since == "ours"}
     assert {param.name for param in PARAMS} - ours == {row[0] for row in FACTS}
-    assert ours == {"eager_backend_connections", "notice_routing_reason"}
+    assert ours == {
+        "backend_sslcert",
+        "backend_sslkey",
+        "backend_sslmode",
+        "backend_sslrootcert",
+        "eager_backend_connections",
+        "failover_client_policy",
+        "failover_owner",
+        "failover_wait_timeout",
+        "log_format",
+        "metrics_listen_addresses",
+        "metrics_port",
+        "notice_routing_reason",
+        "pcp_protocol_version",
+        "recovery_method",
+    }
 
 
 def octal_or_decimal(digits):
@@ -26,6 +41,11 @@ def octal_or_decimal(digits):
 def test_row_says_what_the_reference_says(row):
     name, kind, indexing, default, unit, limits, context = row
     param = BY_NAME[name]
+    if name == "failover_on_backend_error":  # check is ours, and our default; booleans are still understood
+        assert (param.type, param.default) == (p.ENUM, "check")
+        assert {parse(param, text) for text in ("on", "TRUE", "yes", "1", "t")} == {"on"}
+        assert {parse(param, text) for text in ("off", "False", "no", "0", "f")} == {"off"}
+        return
     assert param.type == kind
     assert param.indexing == (None if indexing == "-" else indexing)
     assert param.context == context

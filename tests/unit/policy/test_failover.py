@@ -1,5 +1,7 @@
 """What happens to nodes: every rule of behaviour.md 10.2 and 10.3 as a case."""
 
+from dataclasses import replace
+
 import pytest
 
 from pgpool.model import ClusterMode, NodeState, NodeView, Role
@@ -10,10 +12,13 @@ from pgpool.policy.failover import (
     Ask,
     Cause,
     Change,
+    Command,
     Found,
     Health,
     Rules,
     Sessions,
+    Step,
+    check_first,
     choose_primary,
     decide,
     may_return,
@@ -32,7 +37,7 @@ def nodes(*states: NodeState) -> tuple[NodeView, ...]:
     )
 
 
-def rules(mode=STREAMING, *, error=True, shutdown=False, **flags: str) -> Rules:
+def rules(mode=STREAMING, *, error="on", shutdown=False, **flags: str) -> Rules:
     return Rules(mode, error, shutdown, {int(name[1:]): frozenset({flag}) for name, flag in flags.items()})
 
 
@@ -72,7 +77,7 @@ def test_other_modes_restart_all_and_look_for_nobody(mode):
 
 @pytest.mark.parametrize("cause", list(Cause))
 def test_disallow_to_failover_holds_against_every_cause(cause):
-    everything = rules(error=True, shutdown=True, n1=DISALLOW_TO_FAILOVER)
+    everything = rules(error="on", shutdown=True, n1=DISALLOW_TO_FAILOVER)
     plan = decide(detach(1, cause, Health.SILENT), nodes(UP, UP), 0, everything)
     assert plan.empty
     assert plan.refused == ((1, "its backend_flag is DISALLOW_TO_FAILOVER"),)
@@ -85,17 +90,26 @@ def test_what_is_down_is_not_detached_again(state):
     assert "already" in plan.refused[0][1]
 
 
-def test_a_session_alone_never_detaches_a_node():
-    assert needs_look(Cause.SESSION_ERROR)
-    assert needs_look(Cause.SHUTDOWN)
+def test_with_check_a_session_alone_never_detaches_a_node():
+    """It only makes the health check look at once."""
+    for seen in Health:
+        assert decide(detach(1, Cause.SESSION_ERROR, seen), nodes(UP, UP), 0, rules(error="check")).empty
+    assert check_first(detach(1, Cause.SESSION_ERROR), rules(error="check"))
+    assert check_first(detach(1, Cause.SHUTDOWN), rules(error="check"))
+    assert not check_first(detach(1, Cause.SHUTDOWN), rules(error="check", shutdown=True))
+    assert not check_first(detach(1, Cause.HEALTH_CHECK), rules(error="check"))
+    for word in ("on", "off"):
+        assert not check_first(detach(1, Cause.SESSION_ERROR), rules(error=word))
+
+
+def test_on_believes_the_session_as_pgpool_does():
+    assert decide(detach(1, Cause.SESSION_ERROR), nodes(UP, UP), 0, rules(error="on")).states == ((1, DOWN),)
+    assert needs_look(Cause.SHUTDOWN)  # pg_terminate_backend sends the same message
     assert not needs_look(Cause.HEALTH_CHECK)
-    for seen in (None, Health.ANSWERS, Health.REFUSES):
-        assert decide(detach(1, Cause.SESSION_ERROR, seen), nodes(UP, UP), 0, rules()).empty
-    assert not decide(detach(1, Cause.SESSION_ERROR, Health.SILENT), nodes(UP, UP), 0, rules()).empty
 
 
 def test_failover_on_backend_error_off():
-    plan = decide(detach(1, Cause.SESSION_ERROR, Health.SILENT), nodes(UP, UP), 0, rules(error=False))
+    plan = decide(detach(1, Cause.SESSION_ERROR, Health.SILENT), nodes(UP, UP), 0, rules(error="off"))
     assert plan.refused == ((1, "failover_on_backend_error is off"),)
 
 
@@ -229,3 +243,59 @@ def test_a_quarantined_node_is_no_primary():
 )
 def test_return_of_a_node_that_was_unreachable_at_start(in_recovery, primary, mode, may):
     assert may_return(in_recovery, primary, mode) is may
+
+
+# -- the steps -------------------------------------------------------------------------------------------------------
+
+
+def test_a_switchover_detaches_the_primary_for_the_node_that_was_asked_for():
+    plan = decide(Ask(Change.PROMOTE, (2,), Cause.OPERATOR, switchover=True), nodes(UP, UP, UP), 0, rules())
+    assert plan.states == ((0, DOWN),)
+    assert (plan.command, plan.new_main, plan.search_primary, plan.follow) == (Command.FAILOVER, 2, True, True)
+    assert plan.sessions is Sessions.END_ALL
+
+
+@pytest.mark.parametrize("ask", [detach(0), detach(1), Ask(Change.ATTACH, (2,), Cause.OPERATOR)])
+def test_nobody_runs_commands_when_somebody_else_owns_the_failover(ask):
+    external = replace(rules(), external=True)
+    plan = decide(ask, nodes(UP, UP, DOWN), 0, external)
+    assert plan.states
+    assert Step.COMMANDS not in plan.steps
+    assert not plan.follow
+    switch = Ask(Change.PROMOTE, (1,), Cause.OPERATOR, switchover=True)
+    assert "somebody else" in decide(switch, nodes(UP, UP), 0, external).refused[0][1]
+
+
+REQUESTS = [
+    detach(0),
+    detach(1),
+    detach(1, Cause.HEALTH_TIMEOUT),
+    Ask(Change.ATTACH, (2,), Cause.OPERATOR),
+    Ask(Change.PROMOTE, (1,), Cause.OPERATOR),
+    Ask(Change.PROMOTE, (1,), Cause.OPERATOR, switchover=True),
+    Ask(Change.QUARANTINE, (1,), Cause.HEALTH_CHECK),
+]
+
+
+@pytest.mark.parametrize("ask", REQUESTS, ids=lambda ask: f"{ask.change.value}-{ask.node_ids[0]}-{ask.switchover}")
+def test_interrupted_after_any_step_what_remains_is_consistent(ask):
+    """What is shared and what is stored, when everything stops after each of the steps."""
+    before = nodes(UP, UP, DOWN)
+    plan = decide(ask, before, 0, rules())
+    assert plan.steps == tuple(sorted(plan.steps, key=list(Step).index))
+    wanted = dict(plan.states)
+    for count in range(len(plan.steps) + 1):
+        done = plan.steps[:count]
+        now = {node.id: wanted.get(node.id, node.state) if Step.STATES in done else node.state for node in before}
+        stored = {i: wanted.get(i, before[i].state) if Step.SAVE in done else before[i].state for i in now}
+        if Step.SAVE in done:
+            assert stored == now, "the file never knows more than the processes"
+        if Step.SESSIONS in done and plan.states:
+            assert Step.STATES in done, "nobody is sent away to find the old states again"
+        if Step.COMMANDS in done:
+            assert Step.SESSIONS in done, "a promotion begins when nobody writes to the old primary any more"
+            assert Step.STATES in done
+        if Step.PRIMARY in done and plan.primary is not None:
+            assert now[plan.primary].usable, "the primary is a node in use"
+        if Step.FOLLOW in done:
+            assert Step.PRIMARY in done, "followers are told whom to follow"

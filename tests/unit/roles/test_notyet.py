@@ -8,7 +8,7 @@ from pgpool.roles import notyet
 
 
 @pytest.mark.parametrize(
-    "line", ["ssl = on", "backend_clustering_mode = native_replication", "backend_clustering_mode = snapshot_isolation"]
+    "line", ["backend_clustering_mode = native_replication", "backend_clustering_mode = snapshot_isolation"]
 )
 def test_refused(tmp_path, line):
     conf = tmp_path / "pgpool.conf"

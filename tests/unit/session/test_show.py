@@ -3,6 +3,7 @@
 import re
 import struct
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,10 +13,18 @@ from pgpool.errors import SettingError, StatementError
 from pgpool.model import Counter, NodeState
 from pgpool.session.show import WORDS, Reply, ShowContext, answer
 from pgpool.session.show_tables import delay_text
-from pgpool.shared import ChildStatus, Shared
+from pgpool.shared import ChildStatus, Shared, children
 from pgpool.shared import layout as lay
 
 NOW = time.mktime((2026, 11, 22, 23, 40, 0, 0, 0, -1))
+UPTIME = 5000.0
+
+
+@pytest.fixture(autouse=True)
+def clocks(monkeypatch):
+    """It is NOW, and the machine has been running for UPTIME seconds."""
+    monkeypatch.setattr(children, "time", SimpleNamespace(time=lambda: NOW, monotonic=lambda: UPTIME))
+
 
 
 class Probe:
@@ -206,9 +215,9 @@ def test_weights_of_zero_do_not_divide():
 
 
 def hot(ctx: ShowContext, child: int, status: ChildStatus, idle: float, statement: bytes = b"") -> None:
-    """What C writes: status, time of the last activity, statement."""
+    """What C writes: status, time of the last activity on the monotonic clock, statement."""
     cell = ctx.shared.children[child].hot
-    struct.pack_into("@IIQ", cell, 0, status, len(statement), int((NOW - idle) * 1e6))
+    struct.pack_into("@IIQ", cell, 0, status, len(statement), int((UPTIME - idle) * 1e6))
     cell[lay.HOT_STATEMENT : lay.HOT_STATEMENT + len(statement)] = statement
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgpool.model import Counter
+from pgpool.model import Counter, Reason
 from pgpool.shared import layout as lay
 from pgpool.shared.layout import Layout
 
@@ -40,16 +40,22 @@ def test_every_cell_is_listed_once(numbers):
 
 def test_hot_cells_are_as_the_design_says():
     layout = Layout(10, 32, 4)
-    assert layout.hot_size == 2048 + 10 * 128
+    assert layout.hot_size == 2048 + 10 * 512
     assert all(layout.hot(c) % 64 == 0 for c in range(32))
     assert layout.hot(1) - layout.hot(0) == layout.hot_size
     assert lay.HOT_COUNTERS + 8 * len(Counter) <= lay.HOT_COUNTERS + lay.HOT_NODE_SIZE
-    assert lay.HOT_STATEMENT + lay.HOT_STATEMENT_SIZE <= lay.HOT_COUNTERS
+    assert 8 * len(Counter) <= lay.HOT_LATENCY
+    assert lay.HOT_LATENCY + 2 * 8 * lay.HISTOGRAM_WORDS <= lay.HOT_NODE_SIZE
+    assert lay.HISTOGRAM_WORDS == 1 + lay.BUCKETS
+    assert lay.HOT_STATEMENT + lay.HOT_STATEMENT_SIZE <= lay.HOT_REASONS
+    assert lay.HOT_REASONS + 8 * lay.HOT_REASON_COUNT <= lay.HOT_WAIT
+    assert lay.HOT_WAIT + 8 * lay.HISTOGRAM_WORDS <= lay.HOT_COUNTERS
+    assert len(Reason) <= lay.HOT_REASON_COUNT
 
 
 def test_hot_cell_offsets_are_those_of_the_c_struct():
-    """The struct in relay.pxi, laid out by the rules of C, has its fields where layout.py says."""
-    source = (FASTPATH / "relay.pxi").read_text()
+    """The struct in counts.pxi, laid out by the rules of C, has its fields where layout.py says."""
+    source = (FASTPATH / "counts.pxi").read_text()
     body = re.search(r"cdef struct Hot:\n((?:    .*\n)+)", source)
     assert body is not None
     kinds = {"uint32_t": ctypes.c_uint32, "uint64_t": ctypes.c_uint64, "char": ctypes.c_char}
@@ -59,11 +65,13 @@ def test_hot_cell_offsets_are_those_of_the_c_struct():
     hot = type("Hot", (ctypes.Structure,), {"_fields_": fields})
     offsets = {name: getattr(hot, name).offset for name, _ in fields}
     assert [
-        offsets[n] for n in ("status", "text_len", "activity_us", "queries", "hits", "misses", "text")
+        offsets[n] for n in ("status", "text_len", "activity_us", "queries", "hits", "misses", "text", "reasons")
     ] == [lay.HOT_STATUS, lay.HOT_STATEMENT_LEN, lay.HOT_LAST_ACTIVITY, lay.HOT_QUERIES, lay.HOT_VERDICT_HITS,
-          lay.HOT_VERDICT_MISSES, lay.HOT_STATEMENT]  # fmt: skip
+          lay.HOT_VERDICT_MISSES, lay.HOT_STATEMENT, lay.HOT_REASONS]  # fmt: skip
     for name, value in (("HOT_COUNTERS", lay.HOT_COUNTERS), ("HOT_NODE", lay.HOT_NODE_SIZE),
-                        ("HOT_TEXT", lay.HOT_STATEMENT_SIZE)):  # fmt: skip
+                        ("HOT_TEXT", lay.HOT_STATEMENT_SIZE), ("HOT_LATENCY", lay.HOT_LATENCY),
+                        ("HOT_REASON_COUNT", lay.HOT_REASON_COUNT), ("BUCKETS", lay.BUCKETS),
+                        ("HISTOGRAM_WORDS", lay.HISTOGRAM_WORDS), ("FIRST_BITS", lay.FIRST_BITS)):  # fmt: skip
         assert re.search(rf"\b{name} = {value}\b", source), name
 
 

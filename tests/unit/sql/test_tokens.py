@@ -194,13 +194,14 @@ def test_linear_time(piece: str) -> None:
 
     def seconds(times: int) -> float:
         text = piece * times
-        start = time.perf_counter()
+        start = time.process_time()
         with contextlib.suppress(LexError):
             tokenize(text)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     short = min(seconds(2_000) for _ in range(3))
-    assert min(seconds(20_000) for _ in range(2)) < 40 * short + 0.05
+    # a busy machine can make one run slow, but not each of ten
+    assert any(seconds(20_000) < 40 * short + 0.05 for _ in range(10))
 
 
 def test_words_fold_as_postgresql_folds() -> None:

@@ -1,5 +1,6 @@
 """The server log: order of levels, prefix, layout, one write a record."""
 
+import json
 import os
 import re
 from types import SimpleNamespace
@@ -16,8 +17,10 @@ def settings(**more):
         "log_min_messages": "warning",
         "log_line_prefix": "",
         "log_error_verbosity": "default",
-        "log_destination": ("stderr",),
-        "logging_collector": False,
+        "log_destination": "stderr",
+        "log_format": "text",
+        "syslog_facility": "LOCAL0",
+        "syslog_ident": "pgpool",
     }
     return SimpleNamespace(**(values | more))
 
@@ -203,11 +206,68 @@ def test_a_short_write_is_continued(monkeypatch):
     assert b"".join(seen) == b"ERROR:  " + b"x" * 10 + b"\n"
 
 
-def test_destinations_that_are_not_there_yet_are_told():
-    log = Log()
-    assert log.destination_warning(settings()) == ""
-    assert "log_destination = 'syslog'" in log.destination_warning(settings(log_destination="stderr, syslog"))
-    assert "logging_collector = on" in log.destination_warning(settings(logging_collector=True))
+def test_the_session_id_is_there_from_the_first_record(written):
+    log, records = written
+    log.configure(settings(log_line_prefix="%c|"))
+    log.begin_session(1_700_000_000.25)
+    log.set_session("alice", "shop")
+    log.error("x")
+    log.clear_session()
+    log.error("y")
+    assert records == [f"{int(1_700_000_000.25 * 1e6):x}.{os.getpid():x}|ERROR:  x\n", "|ERROR:  y\n"]
+
+
+def test_json_has_the_same_fields_in_one_line(written):
+    log, records = written
+    log.configure(settings(log_format="json", log_error_verbosity="verbose"))
+    log.set_process("child", "CHILD")
+    log.begin_session(1.0)
+    log.set_session("alice", "shop", "psql")
+    log.error('say "x"\n', detail="d", hint="h", context="c")
+    assert records[0].count("\n") == 1 and records[0].endswith("}\n")
+    record = json.loads(records[0])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", record.pop("timestamp"))
+    assert record.pop("file_line_num") > 0
+    assert record == {
+        "pid": os.getpid(), "backend_type": "CHILD", "application_name": "psql", "user": "alice", "dbname": "shop",
+        "session_id": f"f4240.{os.getpid():x}", "line_num": 1, "error_severity": "ERROR", "message": 'say "x"\n',
+        "detail": "d", "hint": "h", "context": "c", "file_name": "test_logs.py",
+        "func_name": "test_json_has_the_same_fields_in_one_line",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [b"caf\xe9".decode("utf-8", "surrogateescape"), "\ud800", "caf\xe9", "\0"])
+def test_json_is_always_utf8(written, text):
+    log, records = written
+    log.configure(settings(log_format="json"))
+    log.error(text)
+    assert len(json.loads(records[0])["message"]) == len(text)
+
+
+def test_syslog_gets_the_record_and_stderr_only_when_asked(written, monkeypatch):
+    log, records = written
+    sent = []
+
+    def send(self, word, record, whole=False):
+        sent.append((word, record, whole))
+        return True
+
+    monkeypatch.setattr(logs.Syslog, "send", send)
+    log.configure(settings(log_destination="syslog"))
+    log.error("one")
+    log.configure(settings(log_destination="stderr,syslog", log_format="json"))
+    log.warning("two")
+    assert sent[0] == ("ERROR", b"ERROR:  one\n", False)
+    assert sent[1][0] == "WARNING" and sent[1][2]
+    assert len(records) == 1 and json.loads(records[0])["message"] == "two"
+
+
+def test_without_a_syslog_daemon_the_record_goes_to_stderr(written, monkeypatch):
+    monkeypatch.setenv("PGPOOL_SYSLOG_SOCKET", "/nowhere")
+    log, records = written
+    log.configure(settings(log_destination="syslog"))
+    log.error("one")
+    assert records == ["ERROR:  one\n"]
 
 
 def test_level_names():

@@ -12,12 +12,13 @@ from pgpool.system import process, signals
 
 @pytest.fixture
 def installed():
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGPIPE)}
     made = signals.install([signals.SIGUSR1, signals.SIGHUP])
     yield made
     assert signals._current is not None
     signals._current.close()
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():  # left at its default, SIGPIPE would end the tests that write to a closed socket
+        signal.signal(number, handler)
 
 
 def readable(fd: int) -> bool:

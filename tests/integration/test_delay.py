@@ -1,0 +1,74 @@
+"""A standby that is too far behind gets no reads until it has caught up (behaviour.md 5.5)."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.support.nodes import where
+from tests.support.servers import wait_until
+
+pytestmark = pytest.mark.needs_pgpool
+
+
+@pytest.fixture
+def lagging(cluster):
+    """The standby stops replaying for a while."""
+    cluster.wait_for_catchup()
+    cluster.standby.execute("SELECT pg_wal_replay_pause()")
+    try:
+        yield cluster
+    finally:
+        cluster.standby.execute("SELECT pg_wal_replay_resume()")
+        cluster.execute("DROP TABLE IF EXISTS behind")
+
+
+def test_reads_leave_a_late_standby_and_come_back(shared, lagging):
+    pgpool = shared(backend_weight0=0, delay_threshold=20_000, sr_check_period=1)
+    notices: list[str] = []
+    with pgpool.connect() as conn:
+        conn.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary))
+        # the same text each time: the verdict table knows it, and still the node changes
+        wait_until(lambda: where(conn, lagging) == "standby", "reads on the standby")
+        lagging.primary.execute("CREATE TABLE behind AS SELECT g, repeat('x', 100) FROM generate_series(1, 1000) g")
+        wait_until(lambda: where(conn, lagging) == "primary", "reads to leave the late standby")
+        conn.execute("PGPOOL SET notice_routing_reason = on")
+        assert where(conn, lagging, "SELECT inet_server_port() AS told") == "primary"
+        assert any("too far behind" in text for text in notices)
+        with pgpool.connect() as fresh:
+            assert where(fresh, lagging) == "primary"
+        lagging.standby.execute("SELECT pg_wal_replay_resume()")
+        wait_until(lambda: where(conn, lagging) == "standby", "reads to come back")
+
+
+def test_statement_level(shared, lagging):
+    pgpool = shared(backend_weight0=0, delay_threshold=20_000, sr_check_period=1, statement_level_load_balance=True)
+    with pgpool.connect() as conn:
+        wait_until(lambda: where(conn, lagging) == "standby", "reads on the standby")
+        lagging.primary.execute("CREATE TABLE behind AS SELECT g, repeat('x', 100) FROM generate_series(1, 1000) g")
+        wait_until(lambda: where(conn, lagging) == "primary", "reads to leave the late standby")
+        lagging.standby.execute("SELECT pg_wal_replay_resume()")
+        wait_until(lambda: where(conn, lagging) == "standby", "reads to come back")
+
+
+def test_delays_from_a_command(make_pgpool, cluster, tmp_path):
+    """replication_delay_source_cmd: its numbers count, and a node it knows nothing of gets no reads."""
+    said, args = tmp_path / "said", tmp_path / "args"
+    tmp_path.chmod(0o777)
+    said.write_text("3.5")
+    said.chmod(0o666)
+    code = f"import sys; open('{args}', 'w').write(' '.join(sys.argv[1:])); print(open('{said}').read())"
+    command = f'{sys.executable} -c "{code}"'
+    pgpool = make_pgpool(
+        {"backend_weight0": 0, "delay_threshold_by_time": 10, "sr_check_period": 1, "replication_delay_source_cmd": command}
+    )
+    with pgpool.connect() as conn:
+        wait_until(lambda: where(conn, cluster) == "standby", "a small delay")
+        assert args.read_text() == f"{cluster.standby.host}:{cluster.standby.port}"
+        for text in ("5000", "-1 -1"):
+            said.write_text(text)
+            wait_until(lambda: where(conn, cluster) == "primary", f"what {text} means")
+            said.write_text("0")
+            wait_until(lambda: where(conn, cluster) == "standby", "the small delay again")
+    assert "replication_delay_source_cmd failed" in pgpool.log_text()
