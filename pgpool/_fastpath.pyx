@@ -10,12 +10,14 @@ counts      what is counted, in shared memory
 openssl     the functions of libssl, found at run time; a TLS context
 tls         the record layer of one connection
 link        one backend connection: what was asked, what is still to be answered
+report      what this child is doing, for SHOW and ps
 relay       one session: what a backend answered, to the client
 send        to backends, and waiting for one to answer
 scan        what the client sent: settle each message
 wait        for the client, a backend, a signal
 session     the Relay class that Python drives
 heard       what backends said, for the log
+repeat      a read that a standby could not answer goes to the primary
 
 Functions here check every length before they trust it, return reason codes and never raise for normal events.
 """
@@ -29,8 +31,10 @@ include "_fastpath/openssl.pxi"
 include "_fastpath/tls.pxi"
 include "_fastpath/link.pxi"
 include "_fastpath/relay.pxi"
+include "_fastpath/report.pxi"
 include "_fastpath/send.pxi"
 include "_fastpath/scan.pxi"
 include "_fastpath/wait.pxi"
 include "_fastpath/session.pxi"
 include "_fastpath/heard.pxi"
+include "_fastpath/repeat.pxi"

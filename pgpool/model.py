@@ -223,6 +223,10 @@ class Reason(IntEnum):
     """Earlier messages of the same pipeline (up to Sync) went to the primary."""
     NODE_BOUND = 33
     """SHOW transaction_read_only and the like."""
+    REFUSED = 34
+    """A standby refused this statement before (25006, or a conflict with recovery)."""
+    STANDBY_LOST = 35
+    """The standby hung up before the client had seen anything of the answer."""
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -259,6 +263,8 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.NO_STANDBY: "no other node can be used",
     Reason.TOO_LONG: "too long to be read before it is sent on",
     Reason.SAME_BATCH: "earlier messages of the same batch went to the primary",
+    Reason.REFUSED: "a standby refused it",
+    Reason.STANDBY_LOST: "repeated, because the standby hung up",
     Reason.NODE_BOUND: "its answer differs between a primary and a standby",
 }
 

@@ -30,6 +30,7 @@ cpdef enum Why:
     ENDED = 17            # the transaction that Python watches is over: ended_well
     HANGUP = 18           # the client has gone while a request of it runs: running_node
     HEARD = 19            # messages of backends that Python logs: take_heard()
+    AGAIN = 20            # a standby refused or lost a request that can be repeated on the primary: repeat()
 
 cdef enum:
     MAX_LINKS = 64
@@ -67,6 +68,7 @@ cdef struct CRelay:
     int fd                           # the client
     CTls *tls                        # NULL: plain
     int wakeup
+    int woken                 # a signal came: before the client is heard, look at the backends
     int unlooked              # requests since the wakeup descriptor was looked at
     Buf rx                           # rx.start..pos is settled for cur and not yet sent
     Py_ssize_t pos
@@ -132,6 +134,13 @@ cdef struct CRelay:
     int gone
     int bad
     int last_fatal                   # the last error the client got from a backend ended that backend
+    Print last                       # the statement last looked up
+    Py_ssize_t again_at              # a request that may be repeated (repeat.pxi); size 0: none is
+    Py_ssize_t again_size
+    char again_state[8]              # SQLSTATE of the refusal
+    int repeating                    # the rest of the refused answer is not the client's
+    int again_due
+    int force                        # up to the next ReadyForQuery everything goes to the primary
     int hold                         # a FATAL that nobody asked for is not for an idle client: Python goes on elsewhere
     int held_fatal                   # one came
     char *title
@@ -139,60 +148,6 @@ cdef struct CRelay:
     int hearing                      # Python logs what backends say
     int nheard
     Heard heard[128]
-
-cdef void relay_title(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
-    """The last word of the process title, written in place: no call, no allocation."""
-    cdef Py_ssize_t i
-    if r.title_room <= 0:
-        return
-    for i in range(r.title_room):
-        r.title[i] = text[i] if i < n else 0
-
-def write_title(size_t address, int size, bytes text):
-    """Write a process title in place, without a system call: ``size`` bytes at ``address`` (system/process.title_area)."""
-    cdef int n = <int> len(text) if len(text) < size else size - 1
-    cdef char *at = <char *> address
-    memcpy(at, <const char *> text, <size_t> n)
-    memset(at + n, 0, <size_t> (size - n))
-
-cdef void relay_begun(CRelay *r, const char *text, Py_ssize_t n) noexcept nogil:
-    """A request starts: what SHOW pool_pools and ps tell about this child."""
-    cdef Py_ssize_t i = 0
-    cdef char word[24]
-    if r.hot == NULL:
-        return
-    r.hot.status = HOT_EXECUTE
-    r.hot.queries += 1
-    if r.began == 0:                                       # the first one since the last answer: one look at the clock
-        r.began = r.hot.activity_us = now_us()
-    if text == NULL:
-        return
-    if n > HOT_TEXT - 1:
-        n = HOT_TEXT - 1
-    memcpy(r.hot.text, text, <size_t> n)
-    r.hot.text_len = <uint32_t> n
-    if r.title_room > 0:
-        while i < n and i < 20 and CLASS[<uint8_t> text[i]] & 2:
-            word[i] = text[i] & ~32
-            i += 1
-        relay_title(r, word, i)
-
-cdef void relay_rested(CRelay *r, int txn) noexcept nogil:
-    """ReadyForQuery went to the client."""
-    if r.hot == NULL:
-        return
-    r.began = 0
-    r.hot.activity_us = now_us()
-    if txn == 73:
-        r.hot.status = HOT_IDLE
-        relay_title(r, b"idle", 4)
-    else:
-        r.hot.status = HOT_IN_TRANSACTION
-        relay_title(r, b"idle in transaction", 19)
-
-cdef inline void relay_count(CRelay *r, int node, int what) noexcept nogil:
-    if r.hot != NULL:
-        (<uint64_t *> (<char *> r.hot + HOT_COUNTERS + node * HOT_NODE))[what] += 1
 
 # ---- backend -> client -----------------------------------------------------------------------------------------------
 
@@ -204,6 +159,7 @@ cdef int relay_deliver(CRelay *r, CLink *ln) noexcept nogil:
         n = any_send(r.fd, r.tls, ln.rx.data + ln.rx.start, ln.seen - ln.rx.start)
         if n >= 0:
             ln.rx.start += n
+            r.again_size = 0
             continue
         if errno == EAGAIN:
             p[0].fd = r.fd
@@ -266,6 +222,7 @@ cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
     cdef CLink *other
     cdef uint64_t began = r.began
     ln.txn = txn
+    r.force = 0
     relay_rested(r, txn)
     if began and r.hot != NULL:
         hot_latency(r.hot, ln.node, ln != r.primary, r.hot.activity_us - began)
@@ -372,7 +329,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             if size != 5:
                 return BACKEND_BAD
             need = 6
-        elif kind == 69:
+        elif kind == 69 or (kind == 78 and r.again_size):
             need = total if total < 1024 else 1024
         elif kind == 83:
             if size > SMALL_MESSAGE:
@@ -387,7 +344,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
                 return NO_MEMORY
             return MORE
         async_ = kind == 78 or kind == 65 or kind == 83    # NoticeResponse, NotificationResponse, ParameterStatus
-        drop = op & OP_OURS
+        drop = op & OP_OURS or (r.repeating and ln == r.cur)
         if kind == 65 or (kind == 83 and r.greeted):
             drop = ln != r.primary
         elif op == 0 and ln != r.primary:
@@ -396,6 +353,8 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             drop = 0                                       # a statement we carried to this node is refused: the client's
         elif kind == 69 and op == 0 and r.hold and ln.txn == 73:
             drop = r.held_fatal = 1
+        elif (kind == 69 or kind == 78) and repeat_wanted(r, ln, op, p, need):
+            drop = 1
         if drop and ln.seen > ln.rx.start:
             return -1
         event = MORE
@@ -414,6 +373,9 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
                     ln.own_failed = 1
                 if ln.head == ln.tail:
                     ln.txn = p[5]
+            elif drop:
+                r.again_due = 1
+                event = AGAIN
             else:
                 rc = relay_settled(r, ln, p[5])
                 if rc != MORE:
@@ -484,7 +446,5 @@ cdef int relay_pull(CRelay *r, CLink *ln, int flags) noexcept nogil:
         ln.rx.end += n
         return relay_pass(r, ln)
     if n == 0 or (errno != EAGAIN and errno != EINTR):
-        ln.dead = 1
-        r.gone = ln.index
-        return BACKEND_GONE
+        return relay_lost(r, ln, 0)
     return WAKE if errno == EINTR else QUIET

@@ -22,7 +22,7 @@ cdef inline CLink *relay_dest(CRelay *r, uint32_t code) noexcept nogil:
     """The link of a route code; NULL when the load balance node is not connected yet."""
     cdef CLink *ln
     if code & 3 == DEST_BALANCE:
-        if r.primary.pending:
+        if r.primary.pending or r.force:
             return r.primary                               # what is under way there may change the session's state
         if r.ring_len:
             ln = r.links[r.ring[r.ring_pos]]
@@ -109,6 +109,7 @@ cdef int relay_take(CRelay *r, CLink *ln, int op, int kept) noexcept nogil:
 
 cdef inline uint32_t relay_look_up(CRelay *r, Print *sql) noexcept nogil:
     cdef uint32_t code = verdict_get(&r.table, verdict_key(sql, r.context, r.state, r.epoch[0] if r.epoch else 0))
+    r.last = sql[0]
     if r.hot != NULL:
         if code:
             r.hot.hits += 1
@@ -172,6 +173,7 @@ cdef int scan_query(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     relay_asked(r, ln, code, text, n)
     rc = relay_take(r, ln, 81, kept)
     ln.solicited = 1
+    repeat_allow(r, ln, r.pos - kept, 1)
     return rc
 
 cdef int segment_enter(CRelay *r, CLink *ln) noexcept nogil:
@@ -307,7 +309,7 @@ cdef int scan_bind(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
             return MESSAGE
         ln = relay_dest(r, code)
         if r.unnamed == r.primary or ln == NULL or code & DEST_BALANCE:
-            ln = r.unnamed if r.unnamed == r.primary or not r.primary.pending else r.primary
+            ln = r.unnamed if r.unnamed == r.primary or not (r.primary.pending or r.force) else r.primary
     else:
         row = named_find(&r.named, name_print(&r.seeds, name, end - name))
         if row == NULL:
@@ -384,6 +386,7 @@ cdef int scan_rest_of_segment(CRelay *r, int kind, char *p) noexcept nogil:
 
 cdef int scan_sync(CRelay *r) noexcept nogil:
     cdef CLink *ln = r.segment
+    cdef uint32_t ops
     cdef int i, rc
     if r.total != 5:
         return CLIENT_BAD
@@ -400,12 +403,16 @@ cdef int scan_sync(CRelay *r) noexcept nogil:
                 if link_say(r.links[i], b"S\0\0\0\4", 5, 83 | OP_SWALLOW) < 0:
                     return NO_MEMORY
                 relay_send_tx(r.links[i])
+    ops = r.segment_ops + 1
     r.segment = NULL
     r.segment_links = 0
     r.segment_ops = 0
     ln.skipping = 0
     ln.solicited = 1
-    return relay_take(r, ln, 0 if ln.copy_in else 83, 5)
+    rc = relay_take(r, ln, 0 if ln.copy_in else 83, 5)
+    if r.segment_start >= 0 and not ln.copy_in:
+        repeat_allow(r, ln, r.segment_start, ops)
+    return rc
 
 cdef int relay_scan(CRelay *r) noexcept nogil:
     """Settle the messages at hand one by one; MORE when the rest needs more bytes."""

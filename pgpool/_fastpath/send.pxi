@@ -42,7 +42,7 @@ cdef int relay_flush(CRelay *r) noexcept nogil:
                 return rc
     if r.rx.start == r.rx.end:
         r.rx.start = r.rx.end = r.pos = 0
-        if r.rx.cap > KEEP_SIZE * 8:
+        if r.rx.cap > KEEP_SIZE * 8 and not r.again_size:
             buf_free(&r.rx)
     return MORE
 
@@ -70,9 +70,7 @@ cdef int relay_hear_out(CRelay *r, CLink *ln) noexcept nogil:
     while rc == MORE:
         rc = relay_pull(r, ln, MSG_DONTWAIT)
     if rc == QUIET or rc == WAKE:
-        ln.dead = 1
-        r.gone = ln.index
-        rc = BACKEND_GONE
+        rc = relay_lost(r, ln, 1)
     return rc
 
 cdef int relay_wait_link(CRelay *r, CLink *ln) noexcept nogil:

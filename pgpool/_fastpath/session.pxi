@@ -54,7 +54,7 @@ cdef class Relay:
         r.backslash = r.unsafe_encoding = r.begin_len = r.greeted = r.portal_code = 0
         r.ring_len = r.ring_pos = 0
         r.dones = r.done_failed = r.diverged = r.watching = r.ended = r.group_failed = r.rolled_back = r.notify_execute = 0
-        r.last_fatal = r.hold = r.held_fatal = r.nheard = r.nlinks = 0
+        r.last_fatal = r.hold = r.held_fatal = r.nheard = r.nlinks = r.again_size = r.again_due = r.repeating = r.force = 0
         set_patience(fd, 20)
         r.chunk = READ_SIZE // 2
         self.held = []
@@ -147,8 +147,7 @@ cdef class Relay:
     def watch(self, *, bint every=False, bint tell=False, bint exact=False, bint hold=False):
         """``every``: LOOK for each message; ``tell``: TOLD after each; ``exact``: constants count; ``hold``: an idle client
         is not shown the FATAL of a primary that shuts down."""
-        self.c.every = every
-        self.c.tell = tell
+        self.c.every, self.c.tell = every, tell
         self.c.exact, self.c.hold = exact, hold
 
     # -- running --
@@ -240,6 +239,7 @@ cdef class Relay:
         """Fingerprint this SQL as the message at hand; the route code the table holds for it now, or 0."""
         if relay_print(&self.c, sql, len(sql)) != MORE:
             raise ValueError("NUL in a statement")
+        self.c.last = self.c.sql
         return verdict_get(&self.c.table, verdict_key(&self.c.sql, self.c.context, self.c.state,
                                                       self.c.epoch[0] if self.c.epoch else 0))
 
@@ -283,6 +283,7 @@ cdef class Relay:
                     relay_asked(r, ln, code, sql, n)
                     rc = relay_take(r, ln, kind | flag, <int> have)
                     ln.solicited = 1
+                    repeat_allow(r, ln, r.pos - have, 1)
             elif kind == 83:
                 rc = scan_sync(r)
             else:
@@ -404,8 +405,8 @@ cdef class Relay:
 
     @property
     def primary_busy(self):
-        """The client waits for something the primary was asked."""
-        return self.c.primary != NULL and self.c.primary.pending > 0
+        """The client waits for something the primary was asked, or shall be."""
+        return self.c.force or (self.c.primary != NULL and self.c.primary.pending > 0)
 
     def next_in_ring(self):
         """The link index that statement-level balancing would use now, or -1."""

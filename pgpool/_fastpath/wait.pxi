@@ -20,6 +20,7 @@ cdef int relay_room(CRelay *r) noexcept nogil:
 cdef int relay_hear(CRelay *r, int flags) noexcept nogil:
     """Receive once from the client."""
     cdef ssize_t n
+    r.again_size = 0
     if relay_room(r) < 0:
         return NO_MEMORY
     n = any_recv(r.fd, r.tls, r.rx.data + r.rx.end, r.rx.cap - r.rx.end, flags)
@@ -50,9 +51,11 @@ cdef int relay_wait_client(CRelay *r, int timeout) noexcept nogil:
         p[1].revents = 0
         if poll(&p[1], 1, 0) > 0:
             return WAKE
-    rc = relay_hear(r, 0)
+    rc = QUIET if r.woken else relay_hear(r, 0)
+    r.woken = 0
     heard = rc == MORE and r.hold                          # is the primary still there? Then only it may have it
     if rc != QUIET and not heard:
+        r.woken = rc == WAKE
         return rc
     p[0].fd = -1 if heard else r.fd
     for i in range(r.nlinks):
@@ -68,13 +71,16 @@ cdef int relay_wait_client(CRelay *r, int timeout) noexcept nogil:
     got = poll(p, <unsigned long> n, 0 if heard else timeout)
     if got == 0:
         return MORE if heard else IDLE
-    if got < 0 or p[1].revents:
+    if got < 0:
         return WAKE
     for i in range(2, n):
         if p[i].revents:
             rc = relay_pull(r, of[i], MSG_DONTWAIT)
             if rc != MORE and rc != QUIET:
                 return rc
+    if p[1].revents:
+        r.woken = 1                                        # what the signal is about may have hit a backend: look there first
+        return WAKE
     if p[0].revents:
         return relay_hear(r, MSG_DONTWAIT)
     return QUIET
@@ -112,6 +118,8 @@ cdef int relay_loop(CRelay *r, int timeout) noexcept nogil:
             return ENDED
         if r.nheard:
             return HEARD
+        if r.again_due:
+            return AGAIN
         if tls_unsent(r.tls):
             rc = relay_drain(r)
             if rc != MORE:

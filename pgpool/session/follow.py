@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pgpool._fastpath import refused, repeat, repeatable
 from pgpool.backend import connect
 from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, ClientGone, SessionFatal
-from pgpool.model import ClusterMode, State
+from pgpool.model import ClusterMode, Counter, Dest, Effect, Reason, Route, State
 from pgpool.shared import RequestFlag, RequestKind
 from pgpool.system import process, signals, sockets
 from pgpool.system.channel import ChannelError
@@ -33,9 +34,30 @@ def give_up_lost(session: Session) -> None:
         link = session.entry.links[node_id].link
         if not usable(session, node_id) and (link.waiting or link.txn != "I"):
             link.dead = True
+            if node_id == session.relay.current_node() and repeatable(session.relay):
+                again(session)
+                return
             raise SessionFatal(
                 f"terminating connection: node {node_id}, which worked for it, was detached", sqlstate="57P01"
             )
+
+
+def again(session: Session) -> None:
+    """A standby refused or lost a read of which the client has seen nothing: it goes to the primary, and a refused one does
+    so from now on."""
+    relay = session.relay
+    node_id, sqlstate = relay.current_node(), refused(relay)
+    lost = session.entry.links[node_id].link.dead
+    effect = Effect.WRITE if sqlstate == "25006" else Effect.NONE
+    code = Route(Dest.PRIMARY, Reason.STANDBY_LOST if lost else Reason.REFUSED, effect, Counter.SELECT).code
+    repeat(relay, code, learn=not lost)
+    what = f"refused a read (SQLSTATE {sqlstate})" if sqlstate else "closed the connection"
+    log.log(LOG, f"backend {node_id} {what}, it is repeated on the primary")
+    if not lost:
+        return
+    session.lose(node_id)
+    if sqlstate != "40001" and usable(session, node_id):
+        suspect(session, node_id, RequestFlag.BACKEND_ERROR)
 
 
 def suspect(session: Session, node_id: int, flag: RequestFlag) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from pgpool._fastpath import was_refused
 from pgpool.backend.pool import PooledLink, bridge
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
 from pgpool.session import own
@@ -56,6 +58,8 @@ def decide(session: Session, statement: Statement, text: bytes) -> Route:
     decided = session.decide(statement)
     if session.relay.unsure and decided.dest is Dest.BALANCE:
         decided = Route(Dest.PRIMARY, Reason.UNPARSABLE, decided.effect | Effect.WRITE, decided.counter)
+    if decided.dest is Dest.BALANCE and (learnt := was_refused(session.relay)):
+        decided = replace(decided, dest=Dest.PRIMARY, reason=Reason.REFUSED, effect=Route.from_code(learnt).effect)
     if decided.cacheable and not decided.effect & Effect.JOURNAL and statement.kind not in UNSETTLED:
         session.relay.settle(decided.code)
     return decided

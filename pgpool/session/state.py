@@ -211,6 +211,8 @@ class Session:
             self.catch_up(self.relay.wanted_node())
         elif why in (Why.BACKEND_GONE, Why.BACKEND_BAD):
             self.backend_gone(self.relay.gone_node(), why == Why.BACKEND_BAD)
+        elif why == Why.AGAIN:
+            follow.again(self)
         elif why == Why.CLIENT_GONE:
             raise SessionOver("the client closed the connection")
         elif why == Why.HANGUP:
