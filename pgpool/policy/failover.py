@@ -281,34 +281,92 @@ _DECIDERS: dict[Change, Callable[[Ask, tuple[int, ...], dict[int, NodeView], int
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one node said when it was asked about its role. ``in_recovery`` None: it could not be asked."""
+    """What one node said when it was asked about its role. ``in_recovery`` None: it could not be asked. ``timeline`` 0 and
+    ``system`` (the system identifier) '': not known."""
 
     node_id: int
     in_recovery: bool | None
+    timeline: int = 0
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Who is the primary (-1: nobody), and the other nodes which say so too (they are not used as primaries)."""
+    """Who is the primary (-1: nobody), the other nodes which say so too (they are not used as primaries), and those that
+    are refused: of another database system, or on an older timeline than the primary had."""
 
     primary: int
     others: tuple[int, ...] = ()
+    refused: tuple[int, ...] = ()
 
 
-def choose_primary(answers: tuple[Answer, ...], current: int, rules: Rules) -> Found:
+def choose_primary(answers: tuple[Answer, ...], current: int, rules: Rules, last: Answer | None = None) -> Found:
     """The primary among the nodes that answered.
 
     A node flagged ALWAYS_PRIMARY is believed without asking. The present primary stays when it still says it is one;
-    else the last one that says so is taken (behaviour.md 10.3 step 6).
+    else the one on the highest timeline, and of several there the last one (behaviour.md 10.3 step 6). ``last``: what is
+    known of the last primary; a node with another system identifier or a lower timeline has another history.
     """
     for answer in answers:
         if ALWAYS_PRIMARY in rules.flags.get(answer.node_id, frozenset()):
             return Found(answer.node_id)
-    claims = [answer.node_id for answer in answers if answer.in_recovery is False]
-    if not claims:
-        return Found(-1)
-    primary = current if current in claims else claims[-1]
-    return Found(primary, tuple(i for i in claims if i != primary))
+    claims = [answer for answer in answers if answer.in_recovery is False]
+    refused = tuple(claim.node_id for claim in claims if last is not None and _has_another_history(claim, last))
+    timelines = {claim.node_id: claim.timeline for claim in claims if claim.node_id not in refused}
+    if not timelines:
+        return Found(-1, refused=refused)
+    primary = current if current in timelines else max(timelines, key=lambda i: (timelines[i], i))
+    return Found(primary, tuple(i for i in timelines if i != primary), refused)
+
+
+def _has_another_history(claim: Answer, last: Answer) -> bool:
+    if claim.system and last.system and claim.system != last.system:
+        return True
+    return 0 < claim.timeline < last.timeline
+
+
+def false_primaries(
+    claims: tuple[int, ...], upstreams: Mapping[int, tuple[str, int] | None], places: Mapping[int, tuple[str, int]]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """detach_false_primary: the nodes to detach, and what the log is told (behaviour.md 10.6).
+
+    ``claims``: nodes that say they are primaries; ``upstreams``: standby -> (host, port) it streams from, None when it
+    does not; ``places``: node -> its backend_hostname and backend_port.
+    """
+    if len(claims) < 2:
+        return (), ()
+    if not upstreams:
+        return tuple(sorted(claims)[1:]), ()
+    owned = {claim: sum(_same_place(places[claim], seen) for seen in upstreams.values()) for claim in claims}
+    true = [claim for claim in claims if owned[claim] == len(upstreams)]
+    if true:
+        return tuple(claim for claim in claims if claim not in true), ()
+    return (), tuple(f"primary {claim} owns only {n} standbys out of {len(upstreams)}" for claim, n in owned.items())
+
+
+def _same_place(place: tuple[str, int], seen: tuple[str, int] | None) -> bool:
+    if seen is None or place[1] != seen[1]:
+        return False
+    local = place[0] == "" or place[0].startswith("/")
+    return place[0] == seen[0] or (local and seen[0] in ("", "localhost"))
+
+
+def why_not_fail_back(
+    state: NodeState, quarantined: bool, replication_state: str, age: float, period: float, following: bool
+) -> str:
+    """auto_failback: '' when this node may be attached by itself (behaviour.md 10.5).
+
+    ``replication_state``: what the primary says of it, ``age`` seconds ago; ``period``: sr_check_period in seconds.
+    """
+    if state is not NodeState.DOWN or quarantined:
+        return "it is not down"
+    if following:
+        return "follow_primary_command is running"
+    if replication_state != "streaming":
+        return "it does not stream from the primary"
+    if age > 2 * period + 10:
+        return "the streaming check is late"
+    return ""
 
 
 def primary_without_asking(nodes: tuple[NodeView, ...], rules: Rules) -> int:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..errors import ProcessExit
 from ..model import ClusterMode, NodeState, NodeView
 from ..policy.commands import Happening, Place
 from ..policy.failover import (
-    Answer,
     Ask,
     Cause,
     Change,
@@ -25,18 +24,16 @@ from ..policy.failover import (
     Sessions,
     Step,
     check_first,
-    choose_primary,
     decide,
     needs_look,
     primary_without_asking,
 )
 from ..shared import Request, RequestFlag, RequestKind
-from ..system.logs import DEBUG1, LOG, Level, log
+from ..system.logs import DEBUG1, LOG, log
+from .search import Boss, Census
 
 if TYPE_CHECKING:
-    from ..config.settings import BackendConf, Settings
-    from ..shared import Shared
-    from .probe import Prober
+    from ..config.settings import BackendConf
 
 SEARCH_PAUSE, CLIENTS_PAUSE = 1.0, 0.2
 QUICK_LOOK = 0.1
@@ -52,23 +49,6 @@ _CHANGES = {
     RequestKind.CONNECTED: Change.CONNECTED,
     RequestKind.FIND_PRIMARY: Change.FIND_PRIMARY,
 }
-
-
-class Boss(Protocol):
-    """What the parent gives to a job."""
-
-    settings: Settings
-    shared: Shared
-    prober: Prober
-
-    def clock(self) -> float: ...
-    def check_now(self, node_id: int) -> None: ...
-    def run_command(self, name: str, happenings: list[Happening]) -> Callable[[], bool]: ...
-    def tell_sessions(self, what: Sessions, node_ids: tuple[int, ...]) -> None: ...
-    def close_idle_links(self) -> None: ...
-    def rotate_log(self) -> None: ...
-    def save_status(self) -> None: ...
-    def wake_workers(self) -> None: ...
 
 
 def ask_of(request: Request) -> Ask:
@@ -112,7 +92,7 @@ class Failover:
         self._backlog: deque[Ask] = deque()
         self._job: Iterator[float] | None = None
         self._due = 0.0
-        self._cannot_ask_told = False
+        self._census = Census(boss)
         self._last_main = self._last_primary = -1
         """The last ones there were: what commands call the old ones."""
         self._followed: Callable[[], bool] = lambda: True
@@ -425,7 +405,7 @@ class Failover:
             loud = self._boss.clock() >= next_told
             if loud:
                 next_told = self._boss.clock() + SEARCH_PAUSE
-            primary = self._ask_roles(nodes, LOG if loud else DEBUG1)
+            primary = self._census.ask(nodes, self.rules(), LOG if loud else DEBUG1)
             if primary >= 0:
                 log.log(LOG, f"find_primary_node: primary node id is {primary}")
                 shared.set_primary(primary)
@@ -439,61 +419,8 @@ class Failover:
                 return
             yield QUICK_LOOK
 
-    def _ask_roles(self, nodes: tuple[NodeView, ...], level: Level) -> int:
-        """One round: the primary's id, -1 when none was found yet."""
-        rules, prober = self.rules(), self._boss.prober
-        if not prober.account()[0]:
-            return self._cannot_ask(nodes, "sr_check_user is not set")
-        answers = []
-        refusals = 0
-        usable = [node for node in nodes if node.usable]
-        for node in usable:
-            log.log(level, f"find_primary_node: checking backend no {node.id}")
-            in_recovery, why, refused = prober.ask_recovery(self._backend(node.id))
-            answers.append(Answer(node.id, in_recovery))
-            refusals += refused
-            if in_recovery is None:
-                log.log(level, f"find_primary_node: could not ask node {node.id}", why)
-            elif in_recovery:
-                log.log(level, f"find_primary_node: standby node is {node.id}")
-                if node.id == self._boss.shared.primary_id:
-                    self._boss.shared.set_primary(-1)
-        found = choose_primary(tuple(answers), self._boss.shared.primary_id, rules)
-        if found.others:
-            log.warning(
-                f"more than one node says it is the primary: {', '.join(map(str, (found.primary, *found.others)))}",
-                detail=f"node {found.primary} is used as the primary",
-            )
-        if found.primary < 0 and refusals == len(usable):
-            return self._cannot_ask(nodes, "every backend refused the login of sr_check_user")
-        return found.primary
-
-    def _cannot_ask(self, nodes: tuple[NodeView, ...], why: str) -> int:
-        """Nobody can be asked, so the main node is taken for the primary; told once."""
-        primary = primary_without_asking(nodes, self.rules())
-        if not self._cannot_ask_told:
-            self._cannot_ask_told = True
-            log.warning(
-                f"the backends cannot be asked for their role: {why}",
-                detail=f"node {primary} is taken for the primary",
-                hint="set sr_check_user, sr_check_password and sr_check_database to an account that may log in on all "
-                "backends (no privileges are needed to find the primary)",
-            )
-        return primary
-
     def reloaded(self) -> None:
         """The settings have changed: what could not be asked may be asked now."""
-        if self._cannot_ask_told:
-            self._cannot_ask_told = False
+        if self._census.cannot_ask_told:
+            self._census.cannot_ask_told = False
             self.start_search()
-
-
-def settle_without_asking(boss: Boss, rules: Rules) -> None:
-    """The primary in modes where nobody needs to be asked: the main node, or the one flagged ALWAYS_PRIMARY."""
-    if boss.settings.mode is not ClusterMode.STREAMING_REPLICATION:
-        boss.shared.set_primary(primary_without_asking(boss.shared.node_views(boss.settings), rules))
-
-
-def state_number(state: NodeState, primary: bool) -> int:
-    """``node status[N]`` in the start message: 1 primary, 2 standby, 0 not in use."""
-    return 0 if not state.usable else 1 if primary else 2

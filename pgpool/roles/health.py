@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from ..backend.connect import simple_query
 from ..errors import BackendFailed, BackendRefused, PgpoolError
-from ..model import NodeState
-from ..policy.failover import Health
+from ..model import ClusterMode, NodeState
+from ..policy.failover import Health, why_not_fail_back
 from ..shared import RequestFlag, RequestKind
 from ..system import process
 from ..system.logs import DEBUG1, ERROR, LOG, log
@@ -62,6 +62,8 @@ class HealthCheck(Loop):
         super().__init__(settings, shared, options)
         self.node_id = node_id
         self._complaint = ""
+        self._next_fail_back = 0.0
+        """The first moment (time.monotonic) at which the node may be attached by itself once more."""
 
     @property
     def backend(self) -> BackendConf:
@@ -80,6 +82,8 @@ class HealthCheck(Loop):
             return
         if cell.state is NodeState.DOWN:
             cell.record_skip(time.time())
+            if self.settings.auto_failback and self.settings.mode is ClusterMode.STREAMING_REPLICATION:
+                self._fail_back()
             return
         began = time.monotonic()
         outcome, retries = self._attempts()
@@ -88,6 +92,22 @@ class HealthCheck(Loop):
             self._complain(outcome)
         elif cell.state.usable:
             self._degenerate(outcome)
+
+    def _fail_back(self) -> None:
+        """auto_failback: a node that streams from the primary again is attached, not too often."""
+        cell, shared, now = self.shared.nodes[self.node_id], self.shared, time.monotonic()
+        if now < self._next_fail_back:
+            return
+        view, delay = cell.view(), cell.delay()
+        why_not = why_not_fail_back(
+            view.state, view.quarantined, delay.replication_state, time.time() - delay.checked,
+            self.settings.sr_check_period, shared.following or shared.switching,
+        )  # fmt: skip
+        if why_not or not self._attempt().alive:
+            return
+        log.log(LOG, f"request auto failback, node id:{self.node_id}")
+        self._next_fail_back = now + self.settings.auto_failback_interval
+        self.ask_parent(RequestKind.UP, (self.node_id,))
 
     def _attempts(self) -> tuple[Outcome, int]:
         """The outcome that counts, and how many retries were made.

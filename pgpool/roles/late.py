@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from ..model import ClusterMode, NodeState
 from ..policy.failover import DISALLOW_TO_FAILOVER, Health, may_return
 from ..system.logs import LOG, log
-from .failover import Boss, Failover, settle_without_asking
+from .failover import Failover
+from .search import Boss, settle_without_asking
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf

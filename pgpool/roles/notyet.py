@@ -20,8 +20,6 @@ _REFUSED: tuple[tuple[str, str, Callable[[Settings], bool]], ...] = (
 _MISSING: tuple[tuple[str, Callable[[Settings], bool]], ...] = (
     ("use_watchdog = on", lambda s: s.use_watchdog),
     ("memory_cache_enabled = on", lambda s: s.memory_cache_enabled),
-    ("auto_failback = on", lambda s: s.auto_failback),
-    ("detach_false_primary = on", lambda s: s.detach_false_primary),
 )
 
 

@@ -28,12 +28,13 @@ from ..system.notify import Notifier
 from ..system.sockets import Listener
 from . import child, commands, files, health, metrics, srcheck
 from .collector import Collector
-from .failover import Failover, settle_without_asking, state_number
+from .failover import Failover
 from .late import Latecomers
 from .nursery import Nursery, Place
 from .options import Options
 from .probe import Prober
 from .reload import read_again, read_passwords, read_rules
+from .search import settle_without_asking, state_number
 from .sparing import Sparing
 
 _HANDLED = (

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
 from ..auth.passwd import PasswordFile
 from ..backend.connect import Login, login, open_channel, simple_query
 from ..errors import AuthenticationFailed, BackendFailed, BackendRefused, PgpoolError, ProtocolViolation
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 NOT_SERVING = ("57P01", "57P02", "57P03")
 """SQLSTATEs of a server that starts up, shuts down or recovers from a crash."""
 _DEFAULT_LIMIT = 10.0
+_IDENTITY = "SELECT pg_walfile_name(pg_current_wal_lsn()), system_identifier FROM pg_control_system()"
 _AUTH_OK = (0).to_bytes(4, "big")
 _BEFORE_READY = (b"S", b"K", b"N", b"v")
 
@@ -121,6 +125,31 @@ class Prober:
         finally:
             if link is not None:
                 hang_up(link)
+
+    def identity(self, backend: BackendConf) -> tuple[int, str]:
+        """(timeline, system identifier) of a primary; (0, '') when it does not say (some managed services do not)."""
+        user, password, database = self.account()
+        link = None
+        try:
+            link = self.connect(backend, user, password, database, time.monotonic() + self.limit())
+            [[walfile, system]] = simple_query(link.channel, _IDENTITY, backend.id)
+            return int((walfile or "0")[:8], 16), system or ""
+        except (PgpoolError, ValueError):
+            return 0, ""
+        finally:
+            if link is not None:
+                hang_up(link)
+
+
+def split_upstream(status: str, conninfo: str) -> tuple[str, int] | None:
+    """(host, port) that a standby streams from, out of a row of pg_stat_wal_receiver; None when it does not stream."""
+    if status != "streaming" or not conninfo:
+        return None
+    try:
+        parts = conninfo_to_dict(conninfo)
+        return str(parts.get("host") or parts.get("hostaddr") or ""), int(parts.get("port") or 5432)
+    except (psycopg.Error, ValueError):
+        return None
 
 
 def hang_up(link: Login) -> None:

@@ -15,13 +15,13 @@ from ..backend.connect import simple_query
 from ..errors import PgpoolError
 from ..model import ClusterMode
 from ..policy.balance import in_time
-from ..policy.failover import Answer, Rules, choose_primary
+from ..policy.failover import Answer, Rules, choose_primary, false_primaries
 from ..policy.route import RoutingSettings, delay_limit
 from ..shared import RequestKind
 from ..system import process
 from ..system.logs import DEBUG1, LOG, WARNING, log
 from .loop import Loop
-from .probe import hang_up, reason_of, refused_login
+from .probe import hang_up, reason_of, refused_login, split_upstream
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, Settings
@@ -36,6 +36,7 @@ _STANDBYS = (
     "SELECT application_name, state, sync_state, (EXTRACT(EPOCH FROM replay_lag) * 1000000)::bigint"
     " FROM pg_stat_replication"
 )
+_UPSTREAM = "SELECT status, conninfo FROM pg_stat_wal_receiver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class Sender:
     lag: int
 
 
+_NO_SENDER = Sender("", "", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     """What one node said. ``lsn`` in bytes; ``senders`` by application_name, filled for a primary."""
@@ -55,6 +59,8 @@ class Position:
     in_recovery: bool
     lsn: int
     senders: dict[str, Sender]
+    upstream: tuple[str, int] | None = None
+    """(host, port) that a standby streams from, looked at for detach_false_primary only."""
 
 
 def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
@@ -73,16 +79,19 @@ def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
 class SrCheck(Loop):
     _silent: frozenset[int] = frozenset()
     """Nodes that could not be asked last time: told once, not every period."""
+    _disowned: tuple[str, ...] = ()
+    """What was told of primaries that own some standbys only."""
 
     def check(self) -> None:
         """One round."""
         user, password, database = self.prober.account()
         if not user:
             return
-        positions, silent = [], set()
+        positions: list[Position] = []
+        silent, down = set(), []
         for node in self.shared.node_views(self.settings):
             if not node.usable:
-                self.shared.nodes[node.id].set_delay(0, "", "", time.time())
+                down.append(node.id)
                 continue
             backend = self.settings.backends[node.id]
             try:
@@ -100,7 +109,7 @@ class SrCheck(Loop):
         before = self._lagging()
         for node_id in silent:
             self.shared.nodes[node_id].forget_delay()
-        self._note(positions)
+        self._note(positions, down)
         if self._lagging() != before:
             self.shared.bump_epoch()  # sessions choose anew where they read
 
@@ -118,18 +127,24 @@ class SrCheck(Loop):
         link = self.prober.connect(backend, user, password, database, deadline)
         try:
             [[recovering, lsn]] = simple_query(link.channel, _POSITION, backend.id)
-            senders = {}
+            senders, upstream = {}, None
             if recovering == "f":
                 for name, state, sync_state, lag in simple_query(link.channel, _STANDBYS, backend.id):
                     senders[name or ""] = Sender(state or "", sync_state or "", int(lag or 0))
+            elif self.settings.detach_false_primary:
+                for status, conninfo in simple_query(link.channel, _UPSTREAM, backend.id):
+                    upstream = split_upstream(status or "", conninfo or "")
         except ValueError:
             raise PgpoolError("the backend's answer has another shape than expected") from None
         finally:
             hang_up(link)
-        return Position(backend.id, recovering == "t", int(lsn or 0), senders)
+        return Position(backend.id, recovering == "t", int(lsn or 0), senders, upstream)
 
-    def _note(self, positions: list[Position]) -> None:
+    def _note(self, positions: list[Position], down: list[int]) -> None:
         """Put what was seen into the delay cells; another primary than the present one is told to the parent."""
+        if self.settings.detach_false_primary and not (self.shared.switching or self.shared.following):
+            false = self._false_primaries(positions)
+            positions = [p for p in positions if p.node_id not in false]
         rules = Rules(
             self.settings.mode, False, False, {backend.id: backend.flags for backend in self.settings.backends}
         )
@@ -143,6 +158,28 @@ class SrCheck(Loop):
         for position in positions:
             if primary is not None:
                 self._note_delay(position, primary, told)
+        for node_id in down:  # auto_failback looks at the state of a node that is not used
+            sender = self._sender(node_id, primary)
+            self.shared.nodes[node_id].set_delay(0, sender.state, sender.sync_state, time.time())
+
+    def _false_primaries(self, positions: list[Position]) -> tuple[int, ...]:
+        """Detach the nodes that say they are primaries and have not all standbys; which they are."""
+        claims = tuple(p.node_id for p in positions if not p.in_recovery)
+        upstreams = {p.node_id: p.upstream for p in positions if p.in_recovery}
+        places = {b.id: (b.hostname, b.port) for b in self.settings.backends}
+        false, texts = false_primaries(claims, upstreams, places)
+        for text in texts if texts != self._disowned else ():
+            log.log(LOG, text)
+        self._disowned = texts
+        if false:
+            log.log(LOG, f"detach_false_primary: not the true primary: node {', '.join(map(str, false))}")
+            self.ask_parent(RequestKind.DOWN, false)
+        return false
+
+    def _sender(self, node_id: int, primary: Position | None) -> Sender:
+        """What the primary says of a standby, found by its application_name."""
+        name = self.settings.backends[node_id].application_name
+        return primary.senders.get(name, _NO_SENDER) if primary is not None and name else _NO_SENDER
 
     def _from_source(self, primary: int) -> dict[int, int]:
         """What replication_delay_source_cmd says: node id -> microseconds; a node it calls down, or about which it says
@@ -172,8 +209,7 @@ class SrCheck(Loop):
     def _note_delay(self, position: Position, primary: Position, told: dict[int, int] | None = None) -> None:
         settings = self.settings
         by_time = settings.delay_threshold_by_time > 0 or told is not None
-        name = settings.backends[position.node_id].application_name
-        sender = primary.senders.get(name, Sender("", "", 0)) if name else Sender("", "", 0)
+        sender = self._sender(position.node_id, primary)
         delay, known = 0, True
         if position.node_id != primary.node_id:
             delay = sender.lag if by_time else max(0, primary.lsn - position.lsn)

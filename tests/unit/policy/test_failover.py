@@ -21,9 +21,11 @@ from pgpool.policy.failover import (
     check_first,
     choose_primary,
     decide,
+    false_primaries,
     may_return,
     needs_look,
     primary_without_asking,
+    why_not_fail_back,
 )
 
 UP, DOWN, WAITING, UNUSED = NodeState.UP, NodeState.DOWN, NodeState.WAITING, NodeState.UNUSED
@@ -299,3 +301,62 @@ def test_interrupted_after_any_step_what_remains_is_consistent(ask):
             assert now[plan.primary].usable, "the primary is a node in use"
         if Step.FOLLOW in done:
             assert Step.PRIMARY in done, "followers are told whom to follow"
+
+
+OURS, THEIRS = "7400000000000000001", "7400000000000000002"
+
+
+@pytest.mark.parametrize(
+    ("answers", "current", "last", "found"),
+    [
+        ([(False, 2, OURS), (False, 1, OURS)], -1, None, Found(0, (1,))),  # the higher timeline, not the last
+        ([(False, 2, OURS), (False, 1, OURS)], 1, None, Found(1, (0,))),  # the present one stays
+        ([(True, 0, ""), (False, 1, OURS)], -1, (2, OURS), Found(-1, (), (1,))),
+        ([(True, 0, ""), (False, 1, THEIRS)], -1, (1, OURS), Found(-1, (), (1,))),
+        ([(True, 0, ""), (False, 3, OURS)], -1, (2, OURS), Found(1)),
+        ([(True, 0, ""), (False, 0, "")], -1, (2, OURS), Found(1)),  # a server that does not say
+        ([(False, 1, OURS), (False, 1, OURS)], -1, None, Found(1, (0,))),
+    ],
+)
+def test_histories_of_primaries(answers, current, last, found):
+    said = tuple(Answer(i, *answer) for i, answer in enumerate(answers))
+    known = Answer(9, False, *last) if last else None
+    assert choose_primary(said, current, rules(), known) == found
+
+
+PLACES = {0: ("a", 1), 1: ("b", 2), 2: ("/tmp", 3)}
+
+
+@pytest.mark.parametrize(
+    ("claims", "upstreams", "false", "told"),
+    [
+        ((0,), {1: ("x", 9)}, (), 0),  # one primary: nothing to choose
+        ((0, 1), {2: ("a", 1)}, (1,), 0),
+        ((0, 1), {2: ("b", 2)}, (0,), 0),
+        ((0, 1), {2: ("a", 2)}, (), 2),
+        ((0, 1), {2: None}, (), 2),
+        ((1, 0), {}, (1,), 0),  # no standby: the lowest id stays
+        ((0, 2), {1: ("localhost", 3)}, (0,), 0),  # by a local socket
+        ((0, 2), {1: ("", 3)}, (0,), 0),
+        ((0, 2), {1: ("other", 3)}, (), 2),
+    ],
+)
+def test_false_primaries(claims, upstreams, false, told):
+    assert false_primaries(claims, upstreams, PLACES)[0] == false
+    assert len(false_primaries(claims, upstreams, PLACES)[1]) == told
+
+
+@pytest.mark.parametrize(
+    ("state", "quarantined", "replication", "age", "following", "may"),
+    [
+        (DOWN, False, "streaming", 1.0, False, True),
+        (UP, False, "streaming", 1.0, False, False),
+        (DOWN, True, "streaming", 1.0, False, False),
+        (DOWN, False, "catchup", 1.0, False, False),
+        (DOWN, False, "", 1.0, False, False),
+        (DOWN, False, "streaming", 60.0, False, False),  # seen long ago
+        (DOWN, False, "streaming", 1.0, True, False),
+    ],
+)
+def test_auto_failback(state, quarantined, replication, age, following, may):
+    assert (why_not_fail_back(state, quarantined, replication, age, 10, following) == "") == may
