@@ -10,7 +10,10 @@ from pgpool.backend.probe import Prober
 from pgpool.errors import StatementError
 from pgpool.model import Dest, Reason, Route, State, Statement
 from pgpool.session import own_settings
+from pgpool.session.explain import explain
 from pgpool.session.show import Reply, ShowContext, answer
+from pgpool.session.show_parse import Verb
+from pgpool.session.show_parse import parse as parse_own
 from pgpool.session.state import Session, SessionOver
 from pgpool.wire import messages
 
@@ -30,6 +33,9 @@ def run(session: Session, sql: str) -> Reply | None:
     """The answer to one of our statements; None when it is not ours after all. Raises StatementError."""
     if session.relay.state & State.FAILED:
         raise aborted(sql)
+    parsed = parse_own(sql)
+    if parsed is not None and parsed.verb is Verb.EXPLAIN:
+        return explain(session, parsed.value or "")
     worker = session.worker
     context = ShowContext(
         settings=session.settings,

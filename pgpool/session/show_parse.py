@@ -1,4 +1,5 @@
-"""Which statements are our own: SHOW pool_*, PGPOOL SHOW, PGPOOL SET, PGPOOL RESET (commands.md section 4). Pure."""
+"""Which statements are our own: SHOW pool_*, PGPOOL SHOW, PGPOOL SET, PGPOOL RESET (commands.md section 4), and PGPOOL
+EXPLAIN, which Pgpool-II does not have. Pure."""
 
 from __future__ import annotations
 
@@ -24,6 +25,10 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|''", re.DOTALL)
 _CONTROL = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
+_EXPLAIN = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*pgpool\s+explain\b\s*(?P<text>.*?[^\s;].*?)[\s;]*\Z", re.DOTALL | re.IGNORECASE
+)
+
 POOL_WORD = "pool_"
 
 
@@ -33,12 +38,13 @@ class Verb(Enum):
     SET = "PGPOOL SET"
     RESET = "PGPOOL RESET"
     CACHE_DELETE = "PGPOOL SET CACHE DELETE"
+    EXPLAIN = "PGPOOL EXPLAIN"
 
 
 @dataclass(frozen=True, slots=True)
 class OwnStatement:
     """``name``: the SHOW word or the parameter ('all' for ALL), folded unless quoted. ``value``: of SET, None for
-    DEFAULT; the query text of CACHE DELETE."""
+    DEFAULT; the query text of CACHE DELETE; the statement behind EXPLAIN."""
 
     verb: Verb
     name: str
@@ -54,6 +60,9 @@ class _Token:
 def parse(sql: str) -> OwnStatement | None:
     """The statement, when it is one of ours by its form. None: it is for the backend, which also words the syntax error
     for a PGPOOL statement that is none (several statements in one string are for the backend, too)."""
+    explained = _EXPLAIN.match(sql)
+    if explained:
+        return OwnStatement(Verb.EXPLAIN, "explain", explained["text"])
     tokens = _tokens(sql)
     if tokens is None or len(tokens) < 2:
         return None
