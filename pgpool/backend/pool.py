@@ -1,6 +1,6 @@
 """The backend connections that one child keeps between sessions (behaviour.md 3).
 
-An entry belongs to a (user, database, protocol major) and holds one link per node, made when a session first needs that
+An entry belongs to a (user, database, protocol) and holds one link per node, made when a session first needs that
 node. Between sessions a link is reset by reset_query_list, whose answers nobody waits for: they are read before the link is
 used again.
 """
@@ -54,7 +54,6 @@ class PooledLink:
 class Entry:
     user: str
     database: str
-    major: int
     startup: Startup
     """The start-up packet its links were made with."""
     slot: Slot
@@ -84,7 +83,7 @@ class Entry:
 
 def bridge(old: Startup, new: Startup) -> list[str] | None:
     """The SETs that make a link started with ``old`` look like one started with ``new``; None when none can."""
-    if old.protocol >> 16 != new.protocol >> 16 or old.replication or new.replication:
+    if old.protocol != new.protocol or old.replication or new.replication:
         return None
     if old.params == new.params:
         return []
@@ -117,9 +116,11 @@ class Pool:
         self.entries: dict[int, Entry] = {}
 
     def find(self, startup: Startup) -> Entry | None:
-        """An idle entry for this user and database, whatever its other options are."""
+        """An idle entry for this user, database and protocol, whatever its other options are. (The protocol to its minor
+        number: a link on which 3.0 was asked for would make a client's 3.2 a 3.0.)"""
+        key = startup.user, startup.database, startup.protocol
         for entry in self.entries.values():
-            if entry.user == startup.user and entry.database == startup.database and entry.major == startup.protocol >> 16:
+            if (entry.user, entry.database, entry.startup.protocol) == key:
                 return entry
         return None
 
@@ -130,7 +131,7 @@ class Pool:
             free = [min(self.entries, key=lambda i: self.entries[i].idle_since)]
             self.remove(self.entries[free[0]])
         slot = self.slots[free[0]]
-        entry = Entry(startup.user, startup.database, startup.protocol >> 16, startup, slot)
+        entry = Entry(startup.user, startup.database, startup, slot)
         slot.fill(startup.user, startup.database, startup.protocol >> 16, startup.protocol & 0xFFFF, time.time())
         self.entries[free[0]] = entry
         return entry

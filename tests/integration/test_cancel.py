@@ -20,7 +20,7 @@ def send_cancel(server, pid: int, key: bytes) -> None:
 
 def running(server, pid: int, postgres) -> None:
     wait_until(
-        lambda: postgres.backends(f"pid = {pid} AND state = 'active' AND query LIKE '%pg_sleep%'"), "the query to run"
+        lambda: postgres.busy(f"pid = {pid} AND query LIKE '%pg_sleep%'"), "the query to run"
     )
 
 
@@ -72,7 +72,7 @@ def test_a_read_on_the_standby(standby_reads, cluster):
     with RawClient.login(standby_reads) as client:
         client.send(query("SELECT count(*), inet_server_port() FROM generate_series(1, 1000000000)"))
         wait_until(
-            lambda: cluster.standby.backends("state = 'active' AND query LIKE '%1000000000%'"), "the standby to work"
+            lambda: cluster.standby.busy("query LIKE '%1000000000%'"), "the standby to work"
         )
         send_cancel(standby_reads, client.pid, client.key)
         assert client.read_until("E", 8)[-1].fields["C"] == "57014"

@@ -164,7 +164,7 @@ def test_client_vanished_while_a_query_runs(one_child, postgres):
     client = RawClient.login(one_child)
     client.send(query("SELECT pg_sleep(600)"))
     pid = client.pid
-    wait_until(lambda: postgres.backends(f"pid = {pid} AND state = 'active'"), "the query to run")
+    wait_until(lambda: postgres.busy(f"pid = {pid}"), "the query to run")
     client.vanish()
     wait_until(lambda: not postgres.backends(f"pid = {pid} AND state = 'active'"), "the query to be stopped", 15)
     assert pid_of(one_child) > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -88,6 +89,7 @@ def test_processes_and_their_titles(make_pgpool):
 
 def test_log_of_a_start(make_pgpool):
     pgpool = make_pgpool({"listen_addresses": "*", "log_line_prefix": ""})
+    pgpool.wait_for_log(r"node status\[1\]")
     lines = pgpool.log_text().splitlines()
     expected = [
         f"LOG:  Setting up socket for {pgpool.place}/.s.PGSQL.{pgpool.port}",
@@ -123,10 +125,10 @@ def test_every_door_is_open(make_pgpool, host):
 
 def test_backlog(make_pgpool):
     """num_init_children * listen_backlog_multiplier clients wait in the queue; the kernel shows the length."""
+    if shutil.which("ss") is None:
+        pytest.skip("needs ss (iproute2)")
     pgpool = make_pgpool({"num_init_children": 3, "listen_backlog_multiplier": 7})
-    out = subprocess.run(["ss", "-Hltn", f"sport = :{pgpool.port}"], capture_output=True, text=True, check=False)
-    if out.returncode != 0:
-        pytest.skip("no ss")
+    out = subprocess.run(["ss", "-Hltn", f"sport = :{pgpool.port}"], capture_output=True, text=True, check=True)
     assert out.stdout.split()[2] == "21"
 
 
@@ -154,7 +156,10 @@ def test_a_killed_child_is_replaced_and_its_cells_are_cleaned(make_pgpool):
 
 def test_every_worker_is_replaced(make_pgpool):
     pgpool = make_pgpool({"num_init_children": 2})
+    # each process names itself a moment after it was forked
+    wait_until(lambda: all(title.startswith("pgpool: ") for title in titles(pgpool)), "all titles")
     before = titles(pgpool)
+    assert before.count("pgpool: wait for connection request") == 2
     for process in pgpool.family():
         process.kill()
     wait_until(lambda: titles(pgpool) == before, "everybody to be back")

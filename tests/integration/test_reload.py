@@ -49,7 +49,7 @@ def test_a_running_session_follows(reloadable):
 def test_a_session_in_the_middle_of_a_request_follows_after_it(reloadable, postgres):
     with RawClient.login(reloadable) as client:
         client.send(query("SELECT pg_sleep(60)"))
-        wait_until(lambda: postgres.backends(f"pid = {client.pid} AND state = 'active'"), "the query to run")
+        wait_until(lambda: postgres.busy(f"pid = {client.pid}"), "the query to run")
         reloadable.write_conf(client_idle_limit=1)
         mark = reloadable.mark()
         reloadable.reload()

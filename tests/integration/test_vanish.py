@@ -35,7 +35,7 @@ def test_terminated_while_idle(pgpool, postgres):
 def test_terminated_while_a_query_runs(pgpool, postgres):
     with RawClient.login(pgpool) as client:
         client.send(query("SELECT pg_sleep(60)"))
-        wait_until(lambda: postgres.backends(f"pid = {client.pid} AND state = 'active'"), "the query to run")
+        wait_until(lambda: postgres.busy(f"pid = {client.pid}"), "the query to run")
         postgres.execute(f"SELECT pg_terminate_backend({client.pid})")
         assert [e["C"] for e in ending(client)] == ["57P01"]
     assert lives(pgpool)

@@ -196,6 +196,10 @@ class Postgres:
         """The first column of the first row."""
         return self.execute(sql, database)[0][0]
 
+    def knows_tls(self) -> bool:
+        """Was this PostgreSQL built with TLS?"""
+        return bool(self.value("SELECT setting FROM pg_settings WHERE name = 'ssl_library'"))
+
     def backends(self, where: str = "true") -> list[dict]:
         """Client backends of pg_stat_activity other than our own, as dicts."""
         with self.connect("postgres") as conn:
@@ -207,6 +211,10 @@ class Postgres:
                 f" AND ({where})"
             )
             return cursor.fetchall()
+
+    def busy(self, where: str) -> list[dict]:
+        """backends() that run a client's statement: pgpool's look-ups, all of which name pg_catalog, come before it."""
+        return self.backends(f"state = 'active' AND query NOT LIKE '%pg_catalog%' AND {where}")
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")
