@@ -8,6 +8,7 @@ be handed out without asking the backend. Sources: behaviour.md 9.1, 9.2, 14.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from .._fastpath import TlsContext
@@ -26,7 +27,7 @@ from ..wire.startup import (
     Startup,
     parse_startup,
 )
-from . import exchange, hba
+from . import exchange, hba, outside
 from .admission import Admission, LinkAuth, salt_of
 from .exchange import ClientKeys, ExchangeFailed, ScramServer, Verifier
 from .hba import Hba
@@ -215,8 +216,9 @@ def admit(
         rules.rules, peer.host, peer.is_unix, ssl, startup.user, startup.database, resolver or System()
     )
     method = found.method if found else "reject"
-    if method in hba.NOT_YET:
-        raise _refused(f'authentication method "{method}" is not supported in this version yet')
+    if found and method in outside.METHODS:
+        _outside(channel, admission, found)
+        return admission
     check = _CHECKS.get(method)
     if check is None:
         raise _refused(
@@ -293,6 +295,20 @@ def _cert(channel: Channel, admission: Admission) -> None:
     if len(names) != 1 or str(names[0]).lower() != admission.user.lower():
         raise _failed("CERT", "no valid certificate presented")
     admission.verified = True
+
+
+def _outside(channel: Channel, admission: Admission, rule: hba.Rule) -> None:
+    """pam, ldap: a typed password, which backends get only with backend_use_passwd."""
+    typed = ask_password(channel, admission.negotiate(messages.PROTOCOL_3_2))
+    left = channel.deadline - time.monotonic() if channel.deadline else outside.DEFAULT_LIMIT
+    why_not = outside.check(rule.method, admission.user, typed, rule.options, max(1.0, left))
+    if why_not:
+        log.log(LOG, f"{rule.method} authentication of user \"{admission.user}\" failed", detail=why_not)
+        name = {"pam": "PAM", "ldap": "LDAP"}[rule.method]
+        raise AuthenticationFailed(f'{name} authentication failed for user "{admission.user}"', sqlstate="28P01")
+    admission.verified = True
+    if rule.options.get("backend_use_passwd") == "1":
+        admission.password, admission.typed = typed, True
 
 
 _CHECKS = {"cert": _cert, "trust": _trust, "password": _password, "md5": _md5, "scram-sha-256": _scram}

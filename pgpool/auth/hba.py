@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from ..errors import ConfigFaults, Fault
+from .outside import directory
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 METHODS = ("trust", "reject", "md5", "scram-sha-256", "cert", "password", "pam", "ldap")
-NOT_YET = ("pam", "ldap")
-"""Methods that are read and checked, and refuse the client until they work."""
 _PAM_OPTIONS = {"pamservice", "backend_use_passwd"}
 _LDAP_OPTIONS = {
     "ldapserver", "ldapport", "ldapscheme", "ldaptls", "ldapprefix", "ldapsuffix", "ldapbasedn", "ldapbinddn",
@@ -76,7 +75,6 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Hba:
     rules: tuple[Rule, ...]
-    warnings: tuple[Fault, ...] = ()
 
 
 # ---------------------------------------------------------------- words
@@ -153,21 +151,16 @@ def parse(text: str, name: str, read: Callable[[str], str]) -> Hba:
     """
     rules: list[Rule] = []
     faults: list[Fault] = []
-    warnings: list[Fault] = []
     for number, line in enumerate(text.split("\n"), 1):
         try:
             fields = _fields(line)
             if fields:
-                rule = _rule(number, fields, os.path.dirname(name), read)
-                rules.append(rule)
-                if rule.method in NOT_YET:
-                    reason = f'authentication method "{rule.method}" is not supported in this version yet: it rejects'
-                    warnings.append(Fault(name, number, reason))
+                rules.append(_rule(number, fields, os.path.dirname(name), read))
         except (_Bad, ValueError) as error:
             faults.append(Fault(name, number, str(error)))
     if faults:
         raise ConfigFaults(faults)
-    return Hba(tuple(rules), tuple(warnings))
+    return Hba(tuple(rules))
 
 
 def _single(fields: list[list[Word]], index: int, missing: str, multiple: str) -> Word:
@@ -272,6 +265,7 @@ def _check_ldap(options: dict[str, str]) -> None:
     if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
         raise _Bad(f'invalid LDAP port number: "{port}"')
     if "ldapurl" in options:
+        directory(options)  # ValueError: a bad one
         return
     prefix = "ldapprefix" in options or "ldapsuffix" in options
     search = {"ldapbasedn", "ldapbinddn", "ldapbindpasswd", "ldapsearchattribute", "ldapsearchfilter"} & set(options)

@@ -109,9 +109,6 @@ def read_rules(settings: Settings, options: Options, old: Hba | None = None, *, 
                 log.warning(str(fault))
             log.warning("pool_hba.conf was not reloaded, the old rules stay in force")
         return old
-    if not quiet:
-        for warning in rules.warnings:
-            log.warning(str(warning))
     return rules
 
 

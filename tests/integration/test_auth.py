@@ -6,6 +6,10 @@ Roles are named <backend method>_<stored form>; databases are named after the po
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import asyncpg
@@ -13,6 +17,7 @@ import psycopg
 import pytest
 
 from pgpool.auth import aes, exchange
+from tests.support.places import free_port, short_dir
 from tests.support.servers import DEBIAN, Cluster, Pgpool, wait_until
 
 BACKENDS = ("trust", "password", "md5", "scram")
@@ -337,3 +342,132 @@ def test_a_pool_hba_with_faults_stops_the_start(make) -> None:
         make({"pool_hba.conf": "host all all all nonsense\nfoo\n"}, enable_pool_hba=True)
     assert 'pool_hba.conf:1: invalid authentication method "nonsense"' in str(caught.value)
     assert 'pool_hba.conf:2: invalid connection type "foo"' in str(caught.value)
+
+
+# -- pam and ldap -----------------------------------------------------------------------------------------------------
+
+BASE = "dc=example,dc=org"
+DIRECTORY = f"""dn: {BASE}
+objectClass: dcObject
+objectClass: organization
+o: example
+dc: example
+
+dn: cn=finder,{BASE}
+objectClass: organizationalRole
+objectClass: simpleSecurityObject
+cn: finder
+userPassword: seek
+
+""" + "".join(
+    f"dn: uid={user},{BASE}\nobjectClass: account\nobjectClass: simpleSecurityObject\n"
+    f"uid: {user}\nuserPassword: {SECRET}\n\n"
+    for user in ("trust_none", "scram_none")
+)  # fmt: skip
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def slapd():
+    """The port of an LDAP server of our own."""
+    program = shutil.which("slapd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("slapd is not installed")
+    place, port = short_dir("ldap"), free_port()
+    (place / "db").mkdir()
+    (place / "slapd.conf").write_text(
+        "include /etc/ldap/schema/core.schema\ninclude /etc/ldap/schema/cosine.schema\n"
+        f"modulepath /usr/lib/ldap\nmoduleload back_mdb\npidfile {place}/pid\ndatabase mdb\nsuffix {BASE}\n"
+        f"directory {place}/db\naccess to attrs=userPassword by anonymous auth\naccess to * by * read\n"
+    )
+    (place / "all.ldif").write_text(DIRECTORY)
+    subprocess.run([program, "-T", "add", "-f", place / "slapd.conf", "-l", place / "all.ldif"], check=True)
+    process = subprocess.Popen([program, "-d", "0", "-f", place / "slapd.conf", "-h", f"ldap://127.0.0.1:{port}"])
+    try:
+        wait_until(lambda: listens(port), "slapd")
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def guard(make, method: str) -> Pgpool:
+    rules = f"host all postgres all trust\nhost all all all {method}\n"
+    return make(files={"pool_hba.conf": rules, "pool_passwd": ""}, enable_pool_hba=True, num_init_children=4)
+
+
+LDAP = {
+    "search": f'ldapbasedn="{BASE}"',
+    "bound search": f'ldapbasedn="{BASE}" ldapbinddn="cn=finder,{BASE}" ldapbindpasswd=seek',
+    "filter": f'ldapbasedn="{BASE}" ldapsearchfilter="(&(objectClass=account)(uid=$username))"',
+    "prefix": f'ldapprefix="uid=" ldapsuffix=",{BASE}"',
+}
+
+
+@pytest.mark.parametrize("how", LDAP)
+def test_ldap(make, slapd, how):
+    server = f"ldapserver=127.0.0.1 ldapport={slapd}"
+    pgpool = guard(make, f"ldap {server} {LDAP[how]} backend_use_passwd=1")
+    for role in ("trust_none", "scram_none"):
+        assert attempt(pgpool, "app", role, SECRET) == "ok"
+        for wrong in ("wrong", None, "*"):
+            assert attempt(pgpool, "app", role, wrong) != "ok"
+    for stranger in ("md5_none", "*", "trust_none)(uid=*", f"trust_none,{BASE}"):
+        assert f'LDAP authentication failed for user "{stranger}"' in attempt(pgpool, "app", stranger, SECRET)
+    assert SECRET not in pgpool.log_text() and "seek" not in pgpool.log_text()
+
+
+def test_ldap_url_and_servers(make, slapd):
+    url = f"ldapurl=ldap://127.0.0.1:{slapd}/{BASE.replace('=', '%3D')}?uid?sub"
+    assert attempt(guard(make, f'ldap "{url}"'), "app", "trust_none", SECRET) == "ok"
+    # the first one does not answer; the password is not the backend's without backend_use_passwd
+    two = guard(make, f'ldap ldapserver="127.0.0.2 127.0.0.1" ldapport={slapd} ldapbasedn="{BASE}"')
+    assert attempt(two, "app", "trust_none", SECRET) == "ok"
+    assert NO_SECRET in attempt(two, "app", "scram_none", SECRET)
+
+
+def test_ldap_server_that_is_not_there(make):
+    pgpool = guard(make, f"ldap ldapserver=127.0.0.1 ldapport={free_port()} ldapprefix=uid=")
+    assert "LDAP authentication failed" in attempt(pgpool, "app", "trust_none", SECRET)
+    assert "could not reach LDAP server" in pgpool.log_text()
+
+
+@pytest.fixture
+def pam_service(tmp_path):
+    """A PAM service that knows one password."""
+    services = Path("/etc/pam.d")
+    if not os.access(services, os.W_OK):
+        pytest.skip("only root may add a PAM service")
+    checker = tmp_path / "check"
+    checker.write_text(f'#!/bin/sh\nread -r given\n[ "$PAM_USER" != md5_none ] && [ "$given" = "{SECRET}" ]\n')
+    checker.chmod(0o755)
+    for parent in (tmp_path, *tmp_path.parents):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    name = f"pgpool-test-{os.getpid()}"
+    rules = f"auth required pam_exec.so expose_authtok quiet {checker}\naccount required pam_permit.so\n"
+    (services / name).write_text(rules)
+    yield name
+    (services / name).unlink()
+
+
+def test_pam(make, pam_service):
+    pgpool = guard(make, f"pam pamservice={pam_service} backend_use_passwd=1")
+    for role in ("trust_none", "scram_none"):
+        assert attempt(pgpool, "app", role, SECRET) == "ok"
+        for wrong in ("wrong", None):
+            assert attempt(pgpool, "app", role, wrong) != "ok"
+    assert 'PAM authentication failed for user "md5_none"' in attempt(pgpool, "app", "md5_none", SECRET)
+    assert SECRET not in pgpool.log_text()
+    without = guard(make, f"pam pamservice={pam_service}")
+    assert attempt(without, "app", "trust_none", SECRET) == "ok"
+    assert NO_SECRET in attempt(without, "app", "scram_none", SECRET)
+
+
+def test_pam_service_that_is_not_there(make):
+    pgpool = guard(make, "pam pamservice=pgpool-no-such-service")
+    assert "PAM authentication failed" in attempt(pgpool, "app", "trust_none", SECRET)

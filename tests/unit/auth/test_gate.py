@@ -275,16 +275,6 @@ def test_reject_and_no_entry(ends, rule: str | None) -> None:
         gate.admit(ends[0], start("txt"), conf(), None, FILE, LOCAL_PEER)
 
 
-@pytest.mark.parametrize(
-    "line", ["host all all all pam", "host all all all ldap ldapprefix=x"]
-)
-def test_methods_to_come_reject(ends, line: str) -> None:
-    found = hba.parse(line, "f", lambda p: "")
-    with pytest.raises(AuthenticationFailed) as caught:
-        gate.admit(ends[0], start("txt"), conf(), found, FILE, PEER)
-    assert "not supported in this version yet" in caught.value.detail
-
-
 def test_off_asks_nothing(ends) -> None:
     admission = gate.admit(ends[0], start("txt"), conf(on=False, clear=True), None, FILE, PEER)
     assert not admission.verified and admission.clear_text and admission.password == b"secret"

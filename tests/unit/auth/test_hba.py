@@ -207,7 +207,7 @@ def test_all_faults_at_once() -> None:
     assert [f.line for f in caught.value.faults] == [2 + 2 * i for i in range(len(FAULTS))]
 
 
-def test_methods_to_come_are_read_with_a_warning() -> None:
+def test_options_of_pam_and_ldap() -> None:
     text = (
         "local all all pam pamservice=pgpool\nhostssl all all all cert\nlocal all all trust\n"
         'host all all all ldap ldapserver=a.b ldapprefix="cn=" ldapsuffix=", dc=example" backend_use_passwd\n'
@@ -215,7 +215,7 @@ def test_methods_to_come_are_read_with_a_warning() -> None:
     with pytest.raises(ConfigFaults, match="name=value"):
         rules(text)
     found = hba.parse(text.replace("backend_use_passwd", "backend_use_passwd=1"), "f", lambda p: "")
-    assert [(w.line, w.message.split('"')[1]) for w in found.warnings] == [(1, "pam"), (4, "ldap")]
+    assert found.rules[0].options == {"pamservice": "pgpool"}
     assert found.rules[3].options["ldapsuffix"] == ", dc=example"
 
 
