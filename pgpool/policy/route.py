@@ -27,6 +27,7 @@ from pgpool.model import (
     Statement,
     TableFact,
 )
+from pgpool.policy.written import Relations, relations_of, uses
 from pgpool.sql import keywords
 from pgpool.sql.names import PatternList, Preference, parse_preferences
 
@@ -40,8 +41,9 @@ class RoutingSettings:
     mode: ClusterMode = ClusterMode.STREAMING_REPLICATION
     load_balance_mode: bool = True
     disable_load_balance_on_write: str = "transaction"
-    """dml_adaptive is read as ``transaction`` and dml_adaptive_global as ``always``: more reads than needed go to the
-    primary, none too few, as far as this session's own writes go."""
+    """dml_adaptive_global is read as ``always``: more reads than needed go to the primary, none too few, as far as this
+    session's own writes go."""
+    relations: Relations = ()
     allow_sql_comments: bool = False
     ignore_leading_white_space: bool = True
     check_temp_table: bool = True
@@ -63,6 +65,11 @@ class RoutingSettings:
         """Routes depend on constants and comments: verdicts must be kept by the exact text."""
         return bool(self.primary_patterns)
 
+    @property
+    def adaptive(self) -> bool:
+        """dml_adaptive: reads of other tables than those written in the transaction may go to a standby."""
+        return self.disable_load_balance_on_write == "dml_adaptive"
+
     @classmethod
     def of(cls, settings: Settings) -> RoutingSettings:
         """Raises names.BadList when a list cannot be used."""
@@ -70,6 +77,7 @@ class RoutingSettings:
             mode=settings.mode,
             load_balance_mode=settings.load_balance_mode,
             disable_load_balance_on_write=settings.disable_load_balance_on_write,
+            relations=relations_of(settings.dml_adaptive_object_relationship_list),
             allow_sql_comments=settings.allow_sql_comments,
             ignore_leading_white_space=settings.ignore_leading_white_space,
             check_temp_table=settings.check_temp_table not in ("none", "off"),
@@ -110,22 +118,43 @@ def route(
     facts: Facts | None = None,
     *,
     prepared: Statement | None = None,
+    written: frozenset[Name] = frozenset(),
 ) -> Route | NeedFacts:
     """Where ``statement`` goes. NeedFacts: look these names up and call once more with ``facts``.
 
     ``prepared`` is, for EXECUTE, the statement that was prepared under that name; without it EXECUTE is a write.
+    ``written``: tables written in the open transaction (dml_adaptive). A write is seen each time then, for its tables.
     """
+    found = _route(statement, state, settings, nodes, facts, prepared, written)
+    if isinstance(found, Route) and found.effect & Effect.WRITE and settings.adaptive:
+        return replace(found, cacheable=False)
+    return found
+
+
+def _route(
+    statement: Statement,
+    state: State,
+    settings: RoutingSettings,
+    nodes: Sequence[NodeView],
+    facts: Facts | None,
+    prepared: Statement | None,
+    written: frozenset[Name],
+) -> Route | NeedFacts:
     if statement.kind in (Kind.POOL_SHOW, Kind.PGPOOL):
         return _answered_here(statement, state)
     if statement.kind is Kind.EXECUTE:
-        return _execute(statement, state, settings, nodes, facts, prepared)
+        return _execute(statement, state, settings, nodes, facts, prepared, written)
     reason = _bound_to_primary(state, settings, nodes)
     if not statement.readonly:
         failed = reason is Reason.FAILED_TRANSACTION and statement.reason is not Reason.TRANSACTION_CONTROL
         return _primary(statement, reason if failed or reason is Reason.RAW_MODE else statement.reason)
     if reason is not None:
         return _primary(statement, reason, _unasked(statement, settings))
-    return _read(statement, state, settings, facts)
+    found = _read(statement, state, settings, facts)
+    wrote = State.IN_TRANSACTION in state and State.WROTE_IN_TRANSACTION in state
+    if isinstance(found, Route) and found.dest is Dest.BALANCE and settings.adaptive and wrote and uses(statement, written):
+        return _primary(statement, Reason.DML_ADAPTIVE)
+    return found
 
 
 def _answered_here(statement: Statement, state: State) -> Route:
@@ -143,6 +172,7 @@ def _execute(
     nodes: Sequence[NodeView],
     facts: Facts | None,
     prepared: Statement | None,
+    written: frozenset[Name],
 ) -> Route | NeedFacts:
     """EXECUTE goes where its statement would go, with the functions of its arguments on top."""
     if prepared is None:
@@ -153,7 +183,7 @@ def _execute(
     both = replace(prepared, functions=functions, effect=prepared.effect | statement.effect, counter=statement.counter)
     if statement.effect & Effect.WRITE and prepared.readonly:
         both = replace(both, readonly=False, reason=Reason.UNPARSABLE)
-    found = route(both, state, settings, nodes, facts)
+    found = route(both, state, settings, nodes, facts, written=written)
     return found if isinstance(found, NeedFacts) else replace(found, cacheable=False)
 
 
@@ -183,7 +213,7 @@ def _wrote(state: State, when: str) -> Reason | None:
         return None
     if when in ("always", "dml_adaptive_global") and state & State.WROTE_IN_SESSION:
         return Reason.WROTE_IN_SESSION
-    if in_transaction and state & State.WROTE_IN_TRANSACTION:
+    if in_transaction and when != "dml_adaptive" and state & State.WROTE_IN_TRANSACTION:
         return Reason.WROTE_IN_TRANSACTION
     if in_transaction and when == "trans_transaction" and state & State.WROTE_IN_ANY_TRANSACTION:
         return Reason.WROTE_IN_ANY_TRANSACTION

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pgpool._fastpath import was_refused
 from pgpool.backend.pool import PooledLink, bridge
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
+from pgpool.policy.written import written_by
 from pgpool.session import own
 from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.journal import ALL
@@ -62,7 +63,22 @@ def decide(session: Session, statement: Statement, text: bytes) -> Route:
         decided = replace(decided, dest=Dest.PRIMARY, reason=Reason.REFUSED, effect=Route.from_code(learnt).effect)
     if decided.cacheable and not decided.effect & Effect.JOURNAL and statement.kind not in UNSETTLED:
         session.relay.settle(decided.code)
+    note_written(session, statement, decided)
     return decided
+
+
+def note_written(session: Session, statement: Statement, decided: Route) -> None:
+    """dml_adaptive: this statement is about to run. Verdicts depend on what the transaction has written."""
+    if not session.routing.adaptive:
+        return
+    prepared = session.prepared.get(statement.name) if statement.kind is Kind.EXECUTE else None
+    if prepared is not None:
+        statement, decided = prepared.statement, session.decide(statement, prepared.statement)
+    more = written_by(statement, decided, session.routing.relations)
+    if more - session.written:
+        session.written |= more
+        session.relay.watch_transaction()
+        session.rebase()
 
 
 def journaled(session: Session, statement: Statement, decided: Route, text: bytes) -> None:

@@ -13,7 +13,7 @@ from pgpool.backend import connect
 from pgpool.backend.pool import Entry, PooledLink
 from pgpool.config.settings import Settings
 from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, PgpoolError, ProtocolViolation, SessionFatal
-from pgpool.model import Dest, Facts, NeedFacts, Reason, Route, State, Statement
+from pgpool.model import Dest, Facts, Name, NeedFacts, Reason, Route, State, Statement
 from pgpool.policy.balance import draw_ring
 from pgpool.policy.route import RoutingSettings, route
 from pgpool.session import follow, steering
@@ -79,6 +79,8 @@ class Session:
         self.callbacks: deque[Callable[[bool], None]] = deque()
         self.own: dict[str, object] = {}
         self.own_skipping = False
+        self.written: frozenset[Name] = frozenset()
+        """Tables written since the last transaction ended (dml_adaptive)."""
         self.balance_id = -1
         self.home_id = -1
         """The node drawn for this session's reads; balance_id is another one while this one is too far behind."""
@@ -298,7 +300,8 @@ class Session:
         if self.primary_id >= 0 and self.relay.segment_link() == self.primary_id:
             return self.same_batch(statement, prepared)
         nodes = self.worker.nodes()
-        decided = route(statement, State(self.relay.state), self.routing, nodes, prepared=prepared)
+        known = {"prepared": prepared, "written": self.written}
+        decided = route(statement, State(self.relay.state), self.routing, nodes, **known)
         if isinstance(decided, NeedFacts):
             try:
                 facts: Facts = self.worker.relcache.lookup(
@@ -309,7 +312,7 @@ class Session:
             except PgpoolError as failed:
                 log.log(LOG, failed.message)
                 return Route(Dest.PRIMARY, Reason.UNKNOWN_TABLE, counter=statement.counter, cacheable=False)
-            decided = route(statement, State(self.relay.state), self.routing, nodes, facts, prepared=prepared)
+            decided = route(statement, State(self.relay.state), self.routing, nodes, facts, **known)
             assert isinstance(decided, Route)
         return decided
 
@@ -397,7 +400,7 @@ class Session:
         startup = self.startup
         path = self.journal.text_of("search_path", "role", "session_authorization")
         key = (startup.database, startup.user, startup.params.get("options", ""), startup.params.get("search_path", ""),
-               path, self.routing_hash)  # fmt: skip
+               path, self.routing_hash, self.written)  # fmt: skip
         return hash(key) & MASK64
 
     def catch_up(self, node_id: int) -> None:
@@ -444,6 +447,7 @@ class Session:
     def transaction_ended(self) -> None:
         """A transaction in which something was set is over (the relay has rolled the standbys back)."""
         left = self.journal.end(self.relay.take_ended())
+        self.written = frozenset()
         for node_id in self.standbys():
             self.marks[node_id].transaction = 0
         if left:
