@@ -13,7 +13,7 @@ from ..config.settings import Loaded, Settings, load
 from ..errors import ConfigFaults, PgpoolError
 from ..roles import files
 from ..roles.options import Options
-from ..system import process, signals
+from ..system import process, signals, sockets
 from ..system.logs import LOG, Level, log
 
 if TYPE_CHECKING:
@@ -334,6 +334,7 @@ def _start(command: Command) -> int:
     rules = reload.read_rules(settings, options)
     for warning in notyet.missing(settings):
         log.warning(warning)
+    sockets.limit_lookups()
     listeners = doors.open_listeners(settings)
     pcp_listeners: list[Listener] = []
     ready = None

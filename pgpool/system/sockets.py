@@ -386,17 +386,41 @@ def is_address(host: str) -> bool:
     return False
 
 
+NAME_FRESH = 5.0
+NAMES_MAX = 1000
+"""Names remembered by one process: backends, and clients' names in pool_hba.conf."""
+_names: dict[tuple[str, int, bool], tuple[float, list[tuple]]] = {}
+
+
 def addresses_of(host: str) -> list[str]:
     """All addresses of a name, as text; OSError when the resolver knows none."""
     return list(dict.fromkeys(_plain(address[0]) for _, _, _, _, address in _resolve(host, 0)))
 
 
 def _resolve(host: str, port: int, *, passive: bool = False) -> list[tuple]:
+    """getaddrinfo, remembered for NAME_FRESH seconds; what was found last is used while the resolver has no answer."""
     flags = socket.AI_PASSIVE if passive else 0
+    key = host, port, passive
+    until, known = _names.get(key, (0.0, []))
+    now = time.monotonic()
+    if now < until:
+        return known
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=flags)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=flags)
     except socket.gaierror as err:
-        raise OSError(errno.EHOSTUNREACH, f"{err.strerror}", host) from None
+        if not known or err.errno != socket.EAI_AGAIN:
+            raise OSError(errno.EHOSTUNREACH, f"{err.strerror}", host) from None
+        found = known
+    if len(_names) >= NAMES_MAX:
+        _names.clear()
+    _names[key] = now + NAME_FRESH, found
+    return found
+
+
+def limit_lookups() -> None:
+    """Let the C library's resolver wait 2 s for a name server instead of 5, and ask once: a look-up blocks its process.
+    Call before the first one; RES_OPTIONS in the environment wins."""
+    os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:1")
 
 
 def _plain(address: str) -> str:

@@ -268,3 +268,31 @@ def test_a_mapped_v4_address_is_shown_as_v4():
 def test_addresses_and_names():
     assert "127.0.0.1" in sockets.addresses_of("127.0.0.1")
     assert sockets.host_name("192.0.2.77") == "192.0.2.77"
+
+
+def test_a_name_is_remembered_and_outlives_a_resolver_without_an_answer(monkeypatch):
+    asked: list[str] = []
+    real = socket.getaddrinfo
+    fault: list[int] = []
+
+    def ask(host, *args, **more):
+        asked.append(host)
+        if fault:
+            raise socket.gaierror(fault[0], "told by the test")
+        return real("127.0.0.1", *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    monkeypatch.setattr(sockets, "_names", {})
+    monkeypatch.setattr(sockets, "NAME_FRESH", 60.0)
+    assert [sockets.addresses_of("db.example") for _ in range(3)] == [["127.0.0.1"]] * 3
+    assert asked == ["db.example"]
+    monkeypatch.setattr(sockets, "NAME_FRESH", 0.0)
+    sockets._names["db.example", 0, False] = (0.0, sockets._names["db.example", 0, False][1])
+    fault.append(socket.EAI_AGAIN)
+    assert sockets.addresses_of("db.example") == ["127.0.0.1"]  # the last good one
+    with pytest.raises(OSError, match="told by the test"):
+        sockets.addresses_of("other.example")
+    fault[0] = socket.EAI_NONAME  # an answer: there is no such name any more
+    with pytest.raises(OSError, match="told by the test"):
+        sockets.addresses_of("db.example")
+    assert len(asked) == 4
