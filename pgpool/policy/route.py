@@ -44,6 +44,8 @@ class RoutingSettings:
     """dml_adaptive_global is read as ``always``: more reads than needed go to the primary, none too few, as far as this
     session's own writes go."""
     relations: Relations = ()
+    patient: bool = False
+    """failover_client_policy = wait: what only the primary knows of a session must be known."""
     allow_sql_comments: bool = False
     ignore_leading_white_space: bool = True
     check_temp_table: bool = True
@@ -77,6 +79,7 @@ class RoutingSettings:
             mode=settings.mode,
             load_balance_mode=settings.load_balance_mode,
             disable_load_balance_on_write=settings.disable_load_balance_on_write,
+            patient=settings.failover_client_policy == "wait",
             relations=relations_of(settings.dml_adaptive_object_relationship_list),
             allow_sql_comments=settings.allow_sql_comments,
             ignore_leading_white_space=settings.ignore_leading_white_space,
@@ -126,9 +129,15 @@ def route(
     ``written``: tables written in the open transaction (dml_adaptive). A write is seen each time then, for its tables.
     """
     found = _route(statement, state, settings, nodes, facts, prepared, written)
-    if isinstance(found, Route) and found.effect & Effect.WRITE and settings.adaptive:
-        return replace(found, cacheable=False)
-    return found
+    if not isinstance(found, Route):
+        return found
+    seen = (settings.adaptive and found.effect & Effect.WRITE) or (settings.patient and takes_lock(statement))
+    return replace(found, cacheable=False) if seen else found
+
+
+def takes_lock(statement: Statement) -> bool:
+    """Does it take an advisory lock that lasts as long as the session?"""
+    return any(function.name in keywords.SESSION_LOCKS for function in statement.functions)
 
 
 def _route(

@@ -111,7 +111,7 @@ def why_not(session: Session) -> str:
     link = session.primary.link
     if link.pending or link.waiting or link.txn != "I" or link.copying or session.relay.segment_link() >= 0:
         return "it had work in flight on the lost primary"
-    if session.relay.state & State.PINNED_SESSION or session.relay.made_temp():
+    if session.locks or session.relay.state & State.PINNED_SESSION or session.relay.made_temp():
         return "it holds state that only the lost primary knew (temporary tables, LISTEN, cursors, advisory locks)"
     if any(not prepared.message for prepared in session.prepared.values()):
         return "a prepared statement was too long to be kept"

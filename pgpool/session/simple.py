@@ -8,6 +8,7 @@ from dataclasses import replace
 from pgpool._fastpath import was_refused
 from pgpool.backend.pool import PooledLink, bridge
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
+from pgpool.policy.route import takes_lock
 from pgpool.policy.written import written_by
 from pgpool.session import own
 from pgpool.session.follow import close_idle_everywhere
@@ -64,7 +65,18 @@ def decide(session: Session, statement: Statement, text: bytes) -> Route:
     if decided.cacheable and not decided.effect & Effect.JOURNAL and statement.kind not in UNSETTLED:
         session.relay.settle(decided.code)
     note_written(session, statement, decided)
+    if session.routing.patient:
+        note_locks(session, statement)
     return decided
+
+
+def note_locks(session: Session, statement: Statement) -> None:
+    """failover_client_policy = wait: a session that holds advisory locks cannot go on without the server that knows them."""
+    for part in statement.parts or (statement,):
+        if takes_lock(part):
+            session.locks = True
+        elif any(function.name == "pg_advisory_unlock_all" for function in part.functions):
+            session.locks = False
 
 
 def note_written(session: Session, statement: Statement, decided: Route) -> None:
@@ -243,6 +255,7 @@ def discard_done(session: Session, what: str) -> None:
     if what != "all":
         return
     session.journal.forget()
+    session.locks = False
     session.prepared.clear()
     session.prepared_bytes = 0
     session.relay.forget()

@@ -81,6 +81,8 @@ class Session:
         self.own_skipping = False
         self.written: frozenset[Name] = frozenset()
         """Tables written since the last transaction ended (dml_adaptive)."""
+        self.locks = False
+        """It took an advisory lock (noted with failover_client_policy = wait only)."""
         self.balance_id = -1
         self.home_id = -1
         """The node drawn for this session's reads; balance_id is another one while this one is too far behind."""

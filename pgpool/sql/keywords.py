@@ -57,6 +57,10 @@ VALUE_WORDS = _words(
 )
 """Functions called without parentheses; SQL lets them stand in FROM."""
 
+SESSION_LOCKS = frozenset(
+    ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"]
+)
+"""Functions that take a lock which lasts as long as the session."""
 ON_PRIMARY = _words(
     """
     currval lastval nextval setval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -149,7 +150,11 @@ def test_waiting_clients_survive_a_clean_stop_of_the_primary(make_pgpool, pair: 
     """failover_client_policy = wait: settings, prepared statements and a statement that comes meanwhile."""
     old, _ = pair.nodes
     pgpool = make_pgpool({**promoting(pair, tmp_path), "failover_client_policy": "wait"}, nodes=pair.nodes)
-    with pgpool.connect() as idle, pgpool.connect() as holder, pgpool.connect() as open_one:
+    with contextlib.ExitStack() as stack:
+        idle, holder, open_one, locker, freed = (stack.enter_context(pgpool.connect()) for _ in range(5))
+        for conn in (locker, freed):
+            conn.execute("SELECT pg_advisory_lock_shared(%s)", (7,))
+        freed.execute("SELECT pg_advisory_unlock_all()")
         idle.execute("SET work_mem = '7MB'")
         idle.execute("PREPARE p AS SELECT 40 + 2")
         for _ in range(7):  # psycopg prepares it under a name
@@ -163,7 +168,8 @@ def test_waiting_clients_survive_a_clean_stop_of_the_primary(make_pgpool, pair: 
         idle.execute("INSERT INTO ledger SELECT %s WHERE false", (1,))
         assert idle.execute("SHOW work_mem").fetchone() == ("7MB",)
         assert idle.execute("EXECUTE p").fetchone() == (42,)
-        for lost in (holder, open_one):
+        assert freed.execute("SELECT 1").fetchone() == (1,)
+        for lost in (holder, open_one, locker):
             with pytest.raises(psycopg.OperationalError):
                 lost.execute("SELECT 1")
             assert lost.closed
