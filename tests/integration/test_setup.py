@@ -16,9 +16,9 @@ import psutil
 import psycopg
 import pytest
 
-from pgpool.cli.setup_find import find_owner
+from pgpool.cli.setup_find import find_owner, find_postgres
 from pgpool.pcp.client import Client
-from tests.support.places import as_user, free_port, python_env, short_dir, wait_until
+from tests.support.places import as_user, free_port, pg_bin, python_env, short_dir, wait_until
 
 PORTS = 8
 """How many ports in a row a cluster of these tests may take."""
@@ -42,6 +42,8 @@ def environment(proxy_kind: str, tmp_path_factory: pytest.TempPathFactory) -> di
     env = {**python_env(), "PYTHONUNBUFFERED": "1"}
     for name in ("PGBIN", "PGLIB", "PGSOCKET_DIR", "INITDBARG", "USE_REPLICATION_SLOT", "USE_PG_REWIND"):
         env.pop(name, None)
+    if pg_bin() != find_postgres()[0] and "PG_BIN" not in os.environ:
+        env["PGBIN"] = str(pg_bin())  # the wheel's are where the servers' user may not look: a copy
     if proxy_kind == "debian":
         env["PGPOOL_INSTALL_DIR"] = "/usr"
     elif not Path(sysconfig.get_path("scripts"), "pgpool").exists():
