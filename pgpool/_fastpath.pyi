@@ -1,6 +1,7 @@
 """Types of the compiled unit; the texts are in pgpool/_fastpath/*.pxi. tests/unit/test_house.py checks that both agree."""
 
 from enum import IntEnum
+from typing import Any
 
 Bytes = bytes | bytearray | memoryview
 
@@ -94,6 +95,7 @@ class Link:
     def skipping(self) -> bool: ...
     @property
     def copying(self) -> bool: ...
+    touched: bool
     def quiet(self) -> bool: ...
     def alive(self) -> bool: ...
     def take_captured(self) -> bytes: ...
@@ -193,3 +195,65 @@ def was_refused(relay: Relay) -> int: ...
 def refused(relay: Relay) -> str: ...
 def repeat(relay: Relay, code: int, *, learn: bool) -> None: ...
 def take_heard(relay: Relay) -> list[tuple[int, str, int]]: ...
+
+def cell_sizes() -> tuple[int, int]: ...
+
+class Guest:
+    def __init__(
+        self,
+        relay: Relay,
+        owner: Any,
+        links: list[Link],
+        primary: Link,
+        ring: bytes,
+        packet: bytes,
+        greeting: bytes,
+        reset: bytes,
+        resets: int,
+        child: memoryview,
+        slot: memoryview,
+        pool: int,
+        name: bytes,
+        context: int,
+        epoch: int,
+        rules: int,
+        backslash: bool,
+        client_encoding: bytes,
+    ) -> None: ...
+    owner: Any
+    links: list[Link]
+    primary: Link
+    epoch: int
+    rules: int
+    good: bool
+    host: str
+    port: int
+    began: float
+    rested: float
+    node: int
+    why: int
+    @property
+    def places(self) -> int: ...
+    def admit(self, address: bytes, host: str, life: float) -> None: ...
+    def release(self) -> int: ...
+
+class Newcomer:
+    address: bytes
+    port: int
+    asked: int
+    data: bytes
+    since: float
+    rules: int
+    def release(self) -> int: ...
+
+class Door:
+    def __init__(self, relay: Relay, epoll: int, words: list[memoryview]) -> None: ...
+    tls: bool
+    limit: float
+    guests: list[Guest]
+    rules: int
+    rested: float
+    served: int
+    def entitle(self, title: int, room: int) -> None: ...
+    def wait(self, timeout: int) -> Newcomer | Guest | None: ...
+    def last(self, listeners: list[int]) -> Newcomer | Guest | None: ...

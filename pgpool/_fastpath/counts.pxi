@@ -6,7 +6,7 @@ cdef extern from "time.h" nogil:
     struct timespec:
         time_t tv_sec
         long tv_nsec
-    enum: CLOCK_MONOTONIC
+    enum: CLOCK_MONOTONIC, CLOCK_REALTIME
     int clock_gettime(int clock, timespec *ts)
 
 cdef extern from *:
@@ -17,9 +17,11 @@ cdef extern from *:
 
 cdef enum:
     HOT_WAITING = 0                  # the hot child cell (shared/layout.py)
+    HOT_CONNECTING = 1
     HOT_IDLE = 2
     HOT_IN_TRANSACTION = 3
     HOT_EXECUTE = 4
+    HOT_WAIT = 1600
     HOT_COUNTERS = 2048
     HOT_NODE = 512
     HOT_TEXT = 1024
@@ -36,7 +38,9 @@ cdef struct Hot:
     uint64_t queries
     uint64_t hits
     uint64_t misses
-    char pad[24]
+    uint64_t clients
+    uint64_t guests
+    char pad[8]
     char text[1024]
     uint64_t reasons[64]
 

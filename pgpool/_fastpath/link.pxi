@@ -62,6 +62,7 @@ cdef struct CLink:
     int solicited            # the backend will answer all it was sent without another word
     int skipping             # it reported an error and ignores everything up to a Sync we did not send yet
     int copy_in
+    int touched              # it was sent something since its last reset
     int failed               # the op at the head saw an ErrorResponse
     int own_failed           # an op of ours failed since Python last looked
     Buf tx                   # injected bytes to go out before the client's next ones
@@ -90,6 +91,7 @@ cdef int op_push(CLink *ln, int op) noexcept nogil:
         ln.tail = n
     ln.ops[ln.tail & (ln.cap - 1)] = <uint16_t> op
     ln.tail += 1
+    ln.touched = 1
     if not op & OP_OURS:
         ln.pending += 1
     return 0
@@ -151,6 +153,7 @@ cdef int link_say(CLink *ln, const char *bytes, Py_ssize_t n, int op) noexcept n
     """Queue bytes of our own, with the op that answers them (0 for none), to go out before the client's next ones."""
     if buf_add(&ln.tx, bytes, n) < 0:
         return -1
+    ln.touched = 1
     if op:
         return op_push(ln, op)
     return 0
@@ -224,6 +227,15 @@ cdef class Link:
     @dead.setter
     def dead(self, bint value):
         self.c.dead = value
+
+    @property
+    def touched(self):
+        """It was sent something since it was made, or since its last reset."""
+        return bool(self.c.touched)
+
+    @touched.setter
+    def touched(self, bint value):
+        self.c.touched = value
 
     @property
     def waiting(self):

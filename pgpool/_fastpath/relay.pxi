@@ -329,7 +329,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             if size != 5:
                 return BACKEND_BAD
             need = 6
-        elif kind == 69 or (kind == 78 and r.again_size):
+        elif kind == 69 or (kind == 78 and (r.again_size or op == 0)):
             need = total if total < 1024 else 1024
         elif kind == 83:
             if size > SMALL_MESSAGE:
@@ -387,7 +387,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             if op:
                 event = relay_failed_op(r, ln, op)
             elif ln != r.primary:
-                ln.dead = 1
+                event = relay_leaves(r, ln)
             if (not drop and r.last_fatal) or (drop and op == 0 and ln == r.primary):
                 ln.dead = 1                                # it hangs up now: so do we, at once
                 r.gone = ln.index
@@ -395,6 +395,8 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
         elif async_:
             if kind == 83 and ln == r.primary:
                 relay_parameter(r, p, total)
+            elif kind == 78 and op == 0 and ln != r.primary and says_goodbye(sqlstate_of(p, need)):
+                event = relay_leaves(r, ln)
         elif kind == 71 or kind == 87:                     # CopyInResponse, CopyBothResponse
             ln.copy_in = not op_copy_begins(ln)
         elif kind == 67 and (op & 0xFF) == 81:

@@ -17,29 +17,47 @@ cdef inline void repeat_allow(CRelay *r, CLink *ln, Py_ssize_t at, uint32_t ops)
     r.again_at = at
     r.again_size = r.pos - at
 
-cdef int repeat_wanted(CRelay *r, CLink *ln, int op, const char *p, Py_ssize_t n) noexcept nogil:
-    """Does this ErrorResponse or NoticeResponse say what the primary would not? Errors 25006 (read-only) and 40001 (conflict
-    with recovery); the warnings 57P01 and 57P02 with which all backends of a server go at once. An error 57P01 does not:
-    somebody wants this backend's work to end. Nor does a silent end: the statement itself may have crashed the server."""
+cdef const char *sqlstate_of(const char *p, Py_ssize_t n) noexcept nogil:
+    """The five letters in an ErrorResponse or NoticeResponse of which n bytes are at hand; NULL when they are not among them."""
     cdef Py_ssize_t i = 5, j
-    if not r.again_size or ln != r.cur or op == 0 or op & OP_OURS:
-        return 0
     while i < n and p[i]:
         j = i + 1
         while j < n and p[j]:
             j += 1
-        if p[i] == 67 and j - i == 6:                      # C
-            if p[0] == 69:
-                if memcmp(p + i + 1, b"25006", 5) and memcmp(p + i + 1, b"40001", 5):
-                    return 0
-                r.repeating = 1                            # the rest of this answer is not the client's
-            elif memcmp(p + i + 1, b"57P01", 5) and memcmp(p + i + 1, b"57P02", 5):
-                return 0
-            memcpy(r.again_state, p + i + 1, 5)
-            ln.rx.start = ln.seen                          # the client has seen nothing of it
-            return 1
+        if p[i] == 67 and j - i == 6 and j < n:            # C
+            return p + i + 1
         i = j + 1
-    return 0
+    return NULL
+
+cdef inline int says_goodbye(const char *state) noexcept nogil:
+    """A warning with this SQLSTATE is a backend's last word."""
+    return state != NULL and (memcmp(state, b"57P01", 5) == 0 or memcmp(state, b"57P02", 5) == 0)
+
+cdef inline int relay_leaves(CRelay *r, CLink *ln) noexcept nogil:
+    """A standby's backend has said by itself that it ends: it is given up before somebody asks it."""
+    ln.dead = 1
+    r.gone = ln.index
+    return BACKEND_GONE
+
+cdef int repeat_wanted(CRelay *r, CLink *ln, int op, const char *p, Py_ssize_t n) noexcept nogil:
+    """Does this ErrorResponse or NoticeResponse say what the primary would not? Errors 25006 (read-only) and 40001 (conflict
+    with recovery); the warnings 57P01 and 57P02 with which all backends of a server go at once. An error 57P01 does not:
+    somebody wants this backend's work to end. Nor does a silent end: the statement itself may have crashed the server."""
+    cdef const char *state
+    if not r.again_size or ln != r.cur or op == 0 or op & OP_OURS:
+        return 0
+    state = sqlstate_of(p, n)
+    if state == NULL:
+        return 0
+    if p[0] == 69:
+        if memcmp(state, b"25006", 5) and memcmp(state, b"40001", 5):
+            return 0
+        r.repeating = 1                                    # the rest of this answer is not the client's
+    elif not says_goodbye(state):
+        return 0
+    memcpy(r.again_state, state, 5)
+    ln.rx.start = ln.seen                                  # the client has seen nothing of it
+    return 1
 
 cdef int relay_lost(CRelay *r, CLink *ln, int unsent) noexcept nogil:
     """A backend hung up; ``unsent``: before it had taken the whole request."""

@@ -42,13 +42,14 @@ TLS_HANDSHAKE = 0x16
 """First byte of a TLS ClientHello; no startup packet is long enough to begin with it."""
 
 
-def read_first(channel: Channel, context: TlsContext | None = None) -> Startup | CancelRequest:
+def read_first(channel: Channel, context: TlsContext | None = None, asked: int = 0) -> Startup | CancelRequest:
     """Reads first packets up to a StartupMessage or CancelRequest. A GSSENCRequest is answered with ``N``, so is an
     SSLRequest without ``context``; with it TLS begins, at once too when the client does (PostgreSQL 17, ALPN).
+    ``asked``: what was refused already (Newcomer.asked).
 
     Raises ClientGone (closed, too slow), ProtocolViolation, SessionFatal as wire/startup says.
     """
-    seen_ssl = seen_gss = False
+    seen_ssl, seen_gss = bool(asked & 1), bool(asked & 2)
     while True:
         try:
             if context is not None and not seen_ssl and not seen_gss and channel.peek() == TLS_HANDSHAKE:

@@ -12,7 +12,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from pgpool._fastpath import Link, TlsError
+from pgpool._fastpath import Guest, Link, TlsError
 from pgpool.auth.admission import LinkAuth
 from pgpool.backend.connect import Login
 from pgpool.config.settings import Settings
@@ -33,8 +33,6 @@ class PooledLink:
     link: Link
     login: Login
     created: float
-    resetting: bool = False
-    """The reset queries were sent and their answers not read yet."""
 
     def close(self) -> None:
         """Say good-bye as far as the socket takes it at once, and close."""
@@ -62,20 +60,31 @@ class Entry:
     """time.monotonic() of the last session's end; 0 while in use."""
     auth: LinkAuth | None = None
     """How the first link was logged in: what the next client is asked."""
+    guest: Guest | None = None
+    """A client who is served without Python while the links stay as they are."""
+
+    def forget_guest(self) -> None:
+        """Its links change."""
+        if self.guest is not None:
+            self.guest.good = False
+            self.guest = None
 
     def add(self, node_id: int, login: Login) -> PooledLink:
+        self.forget_guest()
         pooled = PooledLink(Link(login.fd, node_id, login.channel.tls), login, time.time())
         self.links[node_id] = pooled
         self.slot.set_backend(node_id, login.pid, login.key, pooled.created)
         return pooled
 
     def drop(self, node_id: int) -> None:
+        self.forget_guest()
         pooled = self.links.pop(node_id, None)
         if pooled is not None:
             pooled.close()
             self.slot.clear_backend(node_id)
 
     def close(self) -> None:
+        self.forget_guest()
         for node_id in list(self.links):
             self.drop(node_id)
         self.slot.clear()
@@ -139,6 +148,12 @@ class Pool:
     def remove(self, entry: Entry) -> None:
         entry.close()
         self.entries.pop(entry.slot.pool, None)
+
+    def note_guests(self) -> None:
+        """Guests have used their entries while no Python ran."""
+        for entry in self.entries.values():
+            if entry.guest is not None and entry.idle_since:
+                entry.idle_since = max(entry.idle_since, entry.guest.rested)
 
     def close_idle(self) -> None:
         """All links go (SIGUSR1: somebody wants to drop a database)."""

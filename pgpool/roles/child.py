@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..auth.hba import Hba
+from ..auth.passwd import PasswordFile
 from ..backend.pool import Pool
 from ..backend.relcache import Relcache
 from ..errors import ConfigFaults, ProcessExit
 from ..policy.route import RoutingSettings
 from ..session import conversation
 from ..session.worker import Worker
-from ..system import process, signals, sockets
+from ..system import process, signals, tls
 from ..system.logs import log
-from ..system.sockets import Acceptor, Listener, Peer
+from ..system.sockets import Acceptor, Listener
 from .reload import read_again, read_passwords, read_rules
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from ..shared import Shared
     from .options import Options
 
-from .._fastpath import Relay, write_title
+from .._fastpath import Door, Guest, Newcomer, Relay, write_title
 
 _HANDLED = (
     signals.SIGTERM, signals.SIGINT, signals.SIGQUIT, signals.SIGHUP, signals.SIGUSR1, signals.SIGUSR2,
@@ -38,16 +40,25 @@ TITLE_BYTES = 256
 """As much of the title is used."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What the parent has read and worked out already: a child that did so itself would take longer, and more memory."""
+
+    rules: Hba | None
+    passwords: PasswordFile
+    routing: RoutingSettings
+
+
 def child_main(
     index: int,
     settings: Settings,
     shared: Shared,
     listeners: Sequence[Listener],
     options: Options,
-    rules: Hba | None = None,
+    inherited: Inherited,
 ) -> int:
-    """The life of the child in place ``index``; returns its exit code. ``rules``: what the parent read."""
-    return Child(index, settings, shared, listeners, options, rules).live()
+    """The life of the child in place ``index``; returns its exit code."""
+    return Child(index, settings, shared, listeners, options, inherited).live()
 
 
 class Child:
@@ -58,7 +69,7 @@ class Child:
         shared: Shared,
         listeners: Sequence[Listener],
         options: Options,
-        rules: Hba | None,
+        inherited: Inherited,
     ) -> None:
         self.options = options
         self.signals = signals.install(_HANDLED)
@@ -67,6 +78,8 @@ class Child:
         cell.start(os.getpid(), time.time())
         header = shared.buf[:64]
         relay = Relay(cell.hot, header, shared.verdicts, shared.seeds, self.signals.wakeup_fd)
+        self.acceptor = Acceptor(listeners, self.signals.wakeup_fd)
+        door = Door(relay, self.acceptor.fileno(), [*cell.orders, *shared.in_the_way])
         self.worker = Worker(
             index=index,
             settings=settings,
@@ -74,17 +87,19 @@ class Child:
             cell=cell,
             pool=Pool(cell.slots),
             relay=relay,
+            door=door,
             relcache=Relcache(settings),
-            routing=RoutingSettings.of(settings),
+            routing=inherited.routing,
             wakeup_fd=self.signals.wakeup_fd,
             woken=self.woken,
             title=self.title,
         )
-        self.worker.passwords = read_passwords(settings, options, quiet=True)
-        self.worker.hba = rules
-        self.acceptor = Acceptor(listeners, self.signals.wakeup_fd)
+        self.worker.passwords = inherited.passwords
+        self.worker.hba = inherited.rules
         process.set_title(TITLE + "wait for connection request")
         self.title_area = process.title_area()
+        if self.title_area is not None:
+            door.entitle(self.title_area[0], min(self.title_area[1], TITLE_BYTES))
         self.busy = False
         self.served = 0
         self.idle_from = time.monotonic()
@@ -120,24 +135,35 @@ class Child:
             if left <= 0:
                 self.leave(process.EXIT_RESTART, f"idle for {life} s (child_life_time)")
             due = left if due is None else min(due, left)
-        client = self.acceptor.wait(due)
+        self.serve(self.greet(due))
+
+    def greet(self, due: float | None) -> Newcomer | Guest | None:
+        """The door: wait for somebody who needs Python, at most ``due`` seconds. Guests come and go meanwhile."""
+        worker = self.worker
+        door = worker.door
+        door.tls = tls.server_context(worker.settings) is not None
+        door.limit = float(worker.settings.authentication_timeout)
+        before = door.served
+        client = door.wait(-1 if due is None else int(due * 1000) + 1)
+        if door.served > before:
+            self.served += door.served - before
+            self.idle_from = max(self.idle_from, door.rested)
+            worker.pool.note_guests()
+        return client
+
+    def serve(self, client: Newcomer | Guest | None) -> None:
+        """One client. Links of other users that are kept here meanwhile go when their time is over."""
         if client is None:
             self.woken()
             return
-        self.serve(*client)
-
-    def serve(self, fd: int, peer: Peer) -> None:
-        """One client. Links of other users that are kept here meanwhile go when their time is over."""
-        self.served += 1
         self.busy = True
-        waited = None if peer.is_unix else sockets.waited_ms(fd)
-        if waited is not None:
-            self.worker.cell.note_wait(waited * 1000)
+        if isinstance(client, Newcomer):
+            self.served += 1
         timed = self.worker.settings.connection_life_time and self.worker.pool.entries
         if timed:
             self.expire_later()
         try:
-            conversation.serve(self.worker, fd, peer)
+            conversation.serve(self.worker, client)
         finally:
             if timed:
                 signals.alarm(0)
@@ -151,9 +177,9 @@ class Child:
 
     def leave(self, code: int, why: str) -> None:
         """Exit; a client of whom the kernel has told only this process is served before."""
-        client = self.acceptor.leave()
+        client = self.worker.door.last(self.acceptor.leave())
         if client is not None:
-            self.serve(*client)
+            self.serve(client)
         raise ProcessExit(code, why)
 
     def woken(self) -> None:
@@ -183,6 +209,7 @@ class Child:
         worker.settings = read_again(self.options, worker.settings, worker.shared, quiet=True)
         worker.routing = RoutingSettings.of(worker.settings)
         worker.forget_nodes()
+        worker.door.rules += 1
         worker.passwords = read_passwords(worker.settings, self.options, quiet=True)
         try:
             worker.hba = read_rules(worker.settings, self.options, worker.hba, quiet=True)

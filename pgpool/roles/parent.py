@@ -19,6 +19,7 @@ from ..model import ClusterMode, NodeState
 from ..pcp.server import Office, pcp_main
 from ..policy.commands import Happening
 from ..policy.failover import Sessions
+from ..policy.route import RoutingSettings
 from ..shared import Shared
 from ..sql import hard
 from ..sql.analyze import analyze
@@ -73,6 +74,7 @@ class Parent:
         self.pid_file = pid_file
         self.rules = rules
         """pool_hba.conf as it was last read without a fault; every child starts with it."""
+        self.routing = RoutingSettings.of(settings)
         self.clock = time.monotonic
         self.signals = signals.install(_HANDLED)
         self._arrived: set[int] = set()
@@ -247,7 +249,8 @@ class Parent:
 
     def _run_child(self, index: int) -> int:
         self._close_pcp_doors()
-        return child.child_main(index, self.settings, self.shared, self.listeners, self.options, self.rules)
+        inherited = child.Inherited(self.rules, self.prober.passwords, self.routing)
+        return child.child_main(index, self.settings, self.shared, self.listeners, self.options, inherited)
 
     def _run_pcp(self) -> int:
         for listener in self.listeners:
@@ -401,6 +404,7 @@ class Parent:
     def _adopt(self, new: Settings) -> None:
         known = {place.node_id for place in self.nursery.places}
         self.settings = self.prober.settings = new
+        self.routing = RoutingSettings.of(new)
         for backend in new.backends:
             if backend.used and backend.id not in known:
                 log.log(LOG, f"backend {backend.id} was added, it is down until it is attached")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from pgpool._fastpath import Why
+from pgpool._fastpath import Guest, Newcomer, Why
 from pgpool.auth import gate
 from pgpool.auth.admission import Admission
 from pgpool.backend import connect
@@ -19,7 +19,7 @@ from pgpool.errors import (
     SessionFatal,
 )
 from pgpool.policy.balance import choose_node
-from pgpool.session import extended, follow, idle, own_settings, simple, steering, tell
+from pgpool.session import extended, follow, idle, own_settings, returning, simple, steering, tell
 from pgpool.session.state import Session, SessionOver
 from pgpool.session.worker import Worker
 from pgpool.system import process, sockets, tls
@@ -33,25 +33,16 @@ SWITCH_WAIT = 30.0
 """Seconds a session that starts during a failover waits for its end (behaviour.md 10.3)."""
 
 
-def serve(worker: Worker, fd: int, peer: Peer) -> None:
-    """Serve one client on ``fd`` to its end, and close it. Raises ProcessExit when this process shall end."""
-    settings = worker.settings
-    deadline = time.monotonic() + settings.authentication_timeout if settings.authentication_timeout else 0.0
-    channel = Channel(fd, deadline=deadline, wakeup_fd=worker.wakeup_fd, on_wake=worker.woken)
-    began = time.time()
-    worker.cell.begin_session(peer.host, peer.port, began)
-    log.begin_session(began)
-    if settings.log_hostname and not peer.is_unix:
-        peer = replace(peer, name=sockets.host_name(peer.host))
-    if settings.log_connections:
-        log.log(LOG, "new connection received", detail=f"connecting host={peer.label} port={peer.port}")
+def serve(worker: Worker, came: Newcomer | Guest) -> None:
+    """Serve one client to its end, and hang up. Raises ProcessExit when this process shall end."""
+    limit = worker.settings.authentication_timeout
+    deadline = came.since + limit if limit and isinstance(came, Newcomer) else 0.0
+    channel = Channel(came.release(), deadline=deadline, wakeup_fd=worker.wakeup_fd, on_wake=worker.woken)
     try:
-        startup = gate.read_first(channel, None if peer.is_unix else tls.server_context(settings))
-        if isinstance(startup, CancelRequest):
-            cancel(worker, startup)
+        if isinstance(came, Guest):
+            go_on(worker, channel, came)
         else:
-            log.set_session(startup.user, startup.database, startup.application_name)
-            converse(worker, channel, startup, peer)
+            welcome(worker, channel, came)
     except ClientGone as gone:
         log.debug1(gone.message)
     except ChannelError as broken:
@@ -71,6 +62,35 @@ def serve(worker: Worker, fd: int, peer: Peer) -> None:
         channel.close()
         worker.cell.end_session(time.time())
         worker.title("wait for connection request")
+
+
+def welcome(worker: Worker, channel: Channel, came: Newcomer) -> None:
+    """A client the door does not know."""
+    settings = worker.settings
+    peer = sockets.peer_of(came.address, came.port)
+    began = time.time()
+    worker.cell.begin_session(peer.host, peer.port, began)
+    log.begin_session(began)
+    if settings.log_hostname and not peer.is_unix:
+        peer = replace(peer, name=sockets.host_name(peer.host))
+    if settings.log_connections:
+        log.log(LOG, "new connection received", detail=f"connecting host={peer.label} port={peer.port}")
+    channel.pending = came.data
+    startup = gate.read_first(channel, None if peer.is_unix else tls.server_context(settings), came.asked)
+    if isinstance(startup, CancelRequest):
+        cancel(worker, startup)
+    else:
+        log.set_session(startup.user, startup.database, startup.application_name)
+        converse(worker, channel, startup, peer, came)
+
+
+def go_on(worker: Worker, channel: Channel, guest: Guest) -> None:
+    """A guest's session has come to something that Python must deal with."""
+    session = returning.resume(worker, guest, channel.fd)
+    startup = session.startup
+    log.begin_session(guest.began)
+    log.set_session(startup.user, startup.database, startup.application_name)
+    run(session, channel, guest.why)
 
 
 def say(channel: Channel, data: bytes) -> None:
@@ -108,9 +128,8 @@ def cancel(worker: Worker, request: CancelRequest) -> None:
             log.log(LOG, failed.message, detail=failed.detail)
 
 
-def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer) -> None:
+def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer, came: Newcomer) -> None:
     """A session: admission, links, the loop, the farewell."""
-    began = time.monotonic()
     reserved = worker.settings.reserved_connections
     if reserved and worker.shared.connected_clients() > worker.settings.num_init_children - reserved:
         raise SessionFatal("Sorry, too many clients already", sqlstate="53300")
@@ -125,23 +144,33 @@ def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer) -> 
         )
     admission = gate.admit(channel, startup, worker.settings, worker.hba, worker.passwords, peer)
     session, greeting = begin(worker, channel, startup, peer, admission, primary_id)
-    clean = False
+    if not channel.answered and channel.tls is None and came.data:
+        session.newcomer, session.greeting = came, greeting
     try:
         gate.tell(channel, greeting)
-        channel.deadline = 0.0
-        title = f"{startup.user} {startup.database} {peer.label}({peer.port}) "
-        worker.title(title + "idle")
-        session.relay.feed(channel.take_pending())
-        session.relay.rest()
-        loop(session)
+    except BaseException:
+        end(session, clean=False)
+        raise
+    channel.deadline = 0.0
+    worker.title(f"{startup.user} {startup.database} {peer.label}({peer.port}) idle")
+    session.relay.feed(channel.take_pending())
+    session.relay.rest()
+    run(session, channel)
+
+
+def run(session: Session, channel: Channel, why: int = Why.MORE) -> None:
+    """The loop and the farewell. ``why``: what a guest's session has come to."""
+    clean = False
+    try:
+        loop(session, why)
     except SessionOver as over:
         clean = over.clean
         log.debug1(over.reason)
     finally:
         channel.midway = session.relay.midway
         end(session, clean)
-        if worker.settings.log_disconnections:
-            log.log(LOG, farewell(session, time.monotonic() - began))
+        if session.worker.settings.log_disconnections:
+            log.log(LOG, farewell(session, time.monotonic() - session.began))
 
 
 def wait_for_switch(worker: Worker) -> None:
@@ -244,7 +273,8 @@ def start(
 ) -> Session:
     session = Session(worker, startup, peer, admission, entry, channel.deadline)
     session.client_fd = channel.fd
-    worker.relay.begin(channel.fd, session.context(), channel.tls)
+    session.first_context = session.context()
+    worker.relay.begin(channel.fd, session.first_context, channel.tls)
     return session
 
 
@@ -291,14 +321,15 @@ def balance(session: Session) -> None:
 # ---------------------------------------------------------------- the loop
 
 
-def loop(session: Session) -> None:
-    """Serve until the session ends (SessionOver, or an error)."""
+def loop(session: Session, why: int = Why.MORE) -> None:
+    """Serve until the session ends (SessionOver, or an error). ``why``: why the relay has stopped, when it runs already."""
     relay = session.relay
     shared = session.worker.shared
     while True:
         reloaded = session.base is not session.worker.settings
         limit = idle.limit(session)
-        why = relay.run(0 if reloaded else limit.left(session))
+        if why == Why.MORE:
+            why = relay.run(0 if reloaded else limit.left(session))
         if shared.epoch != session.epoch:
             session.nodes_changed()
         if why in (Why.BACKEND_GONE, Why.MESSAGE, Why.WAKE) and follow.patient(session):
@@ -327,6 +358,7 @@ def loop(session: Session) -> None:
             tell.told(session)
         elif why != Why.MORE:
             session.interrupted(why)
+        why = Why.MORE
 
 
 def changed_primary(session: Session, why: int) -> int:
@@ -370,6 +402,7 @@ def end(session: Session, clean: bool) -> None:
         worker.pool.remove(entry)
         return
     entry.idle_since = time.monotonic()
+    returning.remember(session)
 
 
 def reset(session: Session, node_id: int) -> bool:
@@ -378,13 +411,15 @@ def reset(session: Session, node_id: int) -> bool:
     link = pooled.link
     if link.dead or link.pending or link.copying or link.skipping:
         return False
+    if not link.touched:
+        return True  # it was never spoken to
     busy = link.txn != "I" or link.waiting
     for sql, aborts in session.worker.reset_queries():
         if busy or not aborts:
             session.relay.ask(link, sql)
     session.relay.push(link)
     link.shed()
-    pooled.resetting = True
+    link.touched = False
     return True
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pgpool._fastpath import Why
+from pgpool._fastpath import Newcomer, Why
 from pgpool.auth.admission import Admission
 from pgpool.backend import connect
 from pgpool.backend.pool import Entry, PooledLink
@@ -95,6 +95,10 @@ class Session:
         self.epoch = 0
         self.began = time.monotonic()
         self.client_fd = -1
+        self.newcomer: Newcomer | None = None
+        self.greeting = b""
+        """Who came, and all that he got for his start-up packet, when nobody has asked him anything."""
+        self.first_context = 0
 
     # -- links ------------------------------------------------------------------------------------------------------
 
@@ -131,8 +135,7 @@ class Session:
 
     def refresh(self, pooled: PooledLink) -> bool:
         """Read the answers of the reset queries of the session before; False when the link is of no use."""
-        if pooled.resetting:
-            pooled.resetting = False
+        if pooled.link.waiting:
             self.relay.attach(pooled.link)
             try:
                 self.until(lambda: self.relay.finish(pooled.link))
@@ -140,8 +143,8 @@ class Session:
                 pooled.link.dead = True
             finally:
                 self.relay.detach(pooled.link)
-            if pooled.link.take_failure() or not pooled.link.quiet() or pooled.link.txn != "I":
-                return False
+        if pooled.link.take_failure() or not pooled.link.quiet() or pooled.link.txn != "I":
+            return False
         return pooled.link.alive()
 
     def lose(self, node_id: int) -> None:

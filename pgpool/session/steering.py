@@ -27,7 +27,12 @@ def steer(session: Session) -> None:
 
 def in_time(session: Session, drawn: list[int], nodes: tuple[NodeView, ...]) -> list[int]:
     """The node ids drawn for a ring, with better ones in the place of those too far behind."""
+    return [i if i in session.marks else session.primary_id for i in instead(session, drawn, nodes)]
+
+
+def instead(session: Session, drawn: list[int], nodes: tuple[NodeView, ...]) -> list[int]:
+    """The same; the nodes need not be connected."""
     if not session.routing.delay_limit:
         return drawn
     better = {i: balance.steer(i, nodes, session.routing, session.worker.dice) for i in set(drawn)}
-    return [better[i] if better[i] in session.marks else session.primary_id for i in drawn]
+    return [better[i] if better[i] >= 0 else session.primary_id for i in drawn]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import random
 
-from pgpool._fastpath import Relay
+from pgpool._fastpath import Door, Relay
 from pgpool.auth.hba import Hba
 from pgpool.auth.passwd import PasswordFile
 from pgpool.backend.pool import Pool
@@ -31,6 +31,7 @@ class Worker:
     cell: Child
     pool: Pool
     relay: Relay
+    door: Door
     relcache: Relcache
     routing: RoutingSettings
     wakeup_fd: int

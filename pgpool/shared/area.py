@@ -242,6 +242,11 @@ class Shared:
         return self._cluster.get("start_time")
 
     @property
+    def in_the_way(self) -> list[memoryview]:
+        """The words that say whether new sessions must wait, for C: ``switching``, ``recovery_stage``."""
+        return [self._cluster.word("switching"), self._recovery.word("stage")]
+
+    @property
     def stopping(self) -> bool:
         """A shutdown has begun."""
         return bool(self._cluster.get("stopping"))

@@ -9,13 +9,12 @@ from enum import IntEnum
 
 from pgpool.model import Counter
 from pgpool.shared.layout import (
-    BUCKETS,
     CHILD,
-    FIRST_BITS,
     HISTOGRAM_WORDS,
     HOST_BYTES,
     HOT_CLIENTS,
     HOT_COUNTERS,
+    HOT_GUESTS,
     HOT_LAST_ACTIVITY,
     HOT_LATENCY,
     HOT_NODE_SIZE,
@@ -106,9 +105,12 @@ class Child:
         """The hot cell itself, for C."""
         self.slots = [Slot(words, layout, index, p) for p in range(layout.pools)]
         self._words = words.of["I"]
-        self._longs = words.of["Q"]
         self._cell = Record(words, layout.child(index), CHILD)
+        self.words = self._cell.bytes
+        """The child cell itself, for C."""
         self._orders = Record(words, layout.orders(index), ORDERS)
+        self.orders = [self._orders.word(field) for field in ORDERS.fields]
+        """The words with which the parent orders something, for C."""
 
     # -- by the child -------------------------------------------------------------------------------------------
 
@@ -118,9 +120,7 @@ class Child:
         self._cell.write(pid=pid, start_time=now, pool=-1, balance_node=-1)
 
     def begin_session(self, host: str, port: str | int, now: float) -> None:
-        """A client was accepted. Host is an address, a name or ``[local]``; port is empty for unix sockets."""
-        self.set_status(ChildStatus.CONNECTING)
-        self._add(HOT_CLIENTS, 1)
+        """A client was accepted (the door has counted him). Host is an address, a name or ``[local]``, port a number."""
         self._cell.write(
             connected=1,
             served=self._cell.get("served") + 1,
@@ -130,16 +130,6 @@ class Child:
             client_host=to_bytes(host, HOST_BYTES),
             client_port=to_bytes(str(port), PORT_BYTES),
         )
-
-    def note_wait(self, microseconds: int) -> None:
-        """The client just accepted had waited so long for a child."""
-        self._add(HOT_WAIT, microseconds)
-        bucket = min((microseconds >> FIRST_BITS).bit_length(), BUCKETS - 1)
-        self._add(HOT_WAIT + 8 + 8 * bucket, 1)
-
-    def _add(self, offset: int, amount: int) -> None:
-        """One store: a child that is killed here loses this count at most, and no count is ever made twice."""
-        self._longs[(self.hot_offset + offset) // 8] += amount
 
     def use_pool(self, pool: int, now: float) -> None:
         """The session uses this pool slot from now on; its cancel keys are good from now on."""
@@ -282,6 +272,11 @@ class Child:
     def clients(self) -> int:
         """Clients served in this place since start."""
         return _U64.unpack_from(self.hot, HOT_CLIENTS)[0]
+
+    @property
+    def guests(self) -> int:
+        """Those of them who were known already."""
+        return _U64.unpack_from(self.hot, HOT_GUESTS)[0]
 
     def relay_counts(self) -> RelayCounts:
         return RelayCounts(*_THREE_U64.unpack_from(self.hot, HOT_QUERIES))

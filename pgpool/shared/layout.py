@@ -58,6 +58,8 @@ HOT_STATUS, HOT_STATEMENT_LEN, HOT_LAST_ACTIVITY = 0, 4, 8
 HOT_QUERIES, HOT_VERDICT_HITS, HOT_VERDICT_MISSES = 16, 24, 32
 HOT_CLIENTS = 40
 """Clients this place has served since start, whichever child lived in it."""
+HOT_GUESTS = 48
+"""Those of them whose session began without Python (session/returning.py)."""
 HOT_STATEMENT, HOT_STATEMENT_SIZE = 64, 1024
 HOT_REASONS, HOT_REASON_COUNT = 1088, 64
 HOT_WAIT = 1600
@@ -250,6 +252,16 @@ class Record:
         self.words = words.of
         self.offset = offset
         self.cell = cell
+
+    @property
+    def bytes(self) -> memoryview:
+        """The cell itself."""
+        return self.buf[self.offset : self.offset + self.cell.size]
+
+    def word(self, field: str) -> memoryview:
+        """One u32 field in place, for C."""
+        at = (self.offset + self.cell.fields[field][0]) // 4
+        return self.words["I"][at : at + 1]
 
     def get(self, field: str):
         """A number, or the bytes of a text field with its padding."""

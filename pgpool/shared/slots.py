@@ -44,6 +44,8 @@ class Slot:
         self.child = child
         self.pool = pool
         self._slot = Record(words, layout.slot(child, pool), SLOT)
+        self.words = self._slot.bytes
+        """The slot's cell itself, for C."""
         self._backends = [Record(words, layout.backend(child, pool, n), BACKEND) for n in range(layout.nodes)]
 
     def fill(self, user: str | bytes, database: str | bytes, major: int, minor: int, now: float) -> None:

@@ -61,7 +61,7 @@ class Channel:
     consumed: whoever takes the fd over takes these first.
     """
 
-    __slots__ = ("_on_wake", "_sent", "_wakeup_fd", "deadline", "fd", "midway", "pending", "tls")
+    __slots__ = ("_on_wake", "_sent", "_wakeup_fd", "answered", "deadline", "fd", "midway", "pending", "tls")
 
     def __init__(
         self, fd: int, *, deadline: float = 0.0, wakeup_fd: int = -1, on_wake: Callable[[], None] | None = None
@@ -72,6 +72,8 @@ class Channel:
         self.tls: Tls | None = None
         self.midway = False
         """The peer has got a part of a message whose rest will never come: it would take anything else for that."""
+        self.answered = False
+        """A message was read: the peer was asked something, or said something by itself."""
         self._wakeup_fd = wakeup_fd
         self._on_wake = on_wake
         self._sent = 0
@@ -146,6 +148,7 @@ class Channel:
 
         ``expect``: the type bytes that may come; another one raises UnexpectedMessage before its length is looked at.
         """
+        self.answered = True
         while not self.pending:
             self._fill()
         pending = self.pending

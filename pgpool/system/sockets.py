@@ -212,17 +212,16 @@ class Acceptor:
             self._epoll.unregister(fd)  # stopped by the parent, whose signal is on its way
             return None
 
-    def leave(self) -> tuple[int, Peer] | None:
-        """Wait no more. The kernel may have told only this process of a client: then it is returned, as by ``wait``."""
+    def leave(self) -> list[int]:
+        """Wait no more; the listening descriptors. The kernel may have told only this process of a client: look again."""
         for fd in self._listeners:
             with suppress(OSError):  # one that was stopped is not registered any more
                 self._epoll.unregister(fd)
-        for listener in self._listeners.values():
-            with suppress(OSError):
-                client = accept(listener)
-                if client is not None:
-                    return client
-        return None
+        return list(self._listeners)
+
+    def fileno(self) -> int:
+        """The epoll descriptor, for a door."""
+        return self._epoll.fileno()
 
     def close(self) -> None:
         self._epoll.close()
@@ -239,8 +238,26 @@ def accept(listener: Listener) -> tuple[int, Peer] | None:
     return fd, LOCAL_PEER if listener.is_unix else Peer(_plain(address[0]), address[1])
 
 
+def peer_of(address: bytes, port: int) -> Peer:
+    """The peer whose address is family and bytes (_fastpath.Newcomer), b"" for a unix socket."""
+    if not address:
+        return LOCAL_PEER
+    if address[0] == socket.AF_INET:
+        return Peer(socket.inet_ntop(socket.AF_INET, address[1:5]), port)
+    host = socket.inet_ntop(socket.AF_INET6, address[1:17])
+    scope = int.from_bytes(address[17:21], sys.byteorder)
+    return Peer(f"{host}%{_interface(scope)}" if scope else host, port)
+
+
+def _interface(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)
+
+
 _TCP_INFO_BYTES = 60
-_INFO_UNACKED, _INFO_SACKED, _INFO_LAST_DATA_RECV = 24, 28, 52
+_INFO_UNACKED, _INFO_SACKED = 24, 28
 """Offsets in struct tcp_info (linux/tcp.h); it only ever grows at its end."""
 
 
@@ -259,21 +276,6 @@ def accept_queue(listener: Listener) -> tuple[int, int] | None:
 
 
 _TCP_LISTEN = 10
-
-
-def waited_ms(fd: int) -> int | None:
-    """How long a client just accepted on a TCP socket has waited for it, in milliseconds.
-
-    The time since its last bytes came, or since the connection stands when none did: before it is accepted a client
-    sends one packet, right after connecting. None when the kernel does not tell (unix sockets).
-    """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, fd)
-    try:
-        return _info_word(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES), _INFO_LAST_DATA_RECV)
-    except OSError:
-        return None
-    finally:
-        sock.detach()
 
 
 def _info_word(info: bytes, at: int) -> int:

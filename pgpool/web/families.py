@@ -77,6 +77,7 @@ METRICS: tuple[Row, ...] = (
     Row("pgpool_children", GAUGE, ("state",), "Child processes by what they do; none: no process in this place now"),
     Row("pgpool_pool_slots", GAUGE, ("state",), "Pool slots of all children: used by a client, cached for the next, free"),
     Row("pgpool_clients", COUNTER, (), "Clients accepted since start"),
+    Row("pgpool_returning_clients", COUNTER, (), "Those of them who were let in as the last time, without a new decision"),
     Row("pgpool_client_wait_seconds", HISTOGRAM, (), "Wait of TCP clients for a free child, to the kernel's milliseconds"),
     Row("pgpool_accept_queue", GAUGE, ("address",), "TCP clients that wait for a free child now"),
     Row("pgpool_accept_queue_limit", GAUGE, ("address",), "TCP clients that may wait; more are dropped by the kernel"),
@@ -142,6 +143,7 @@ def _clients(add, values, shared: Shared, settings: Settings) -> None:
     add("pgpool2_frontend_used", connected)
     add("pgpool2_frontend_used_ratio", connected / total if total else 0.0)
     add("pgpool_clients", clients, "_total")
+    add("pgpool_returning_clients", sum(child.guests for child in shared.children), "_total")
     for state, count in states.items():
         add("pgpool_children", count, state=state)
     for state, count in slots.items():

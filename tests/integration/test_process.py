@@ -196,7 +196,7 @@ def test_nobody_serves_when_the_parent_was_killed(make_pgpool):
 ODD_CHILD = """
 import sys
 from pgpool.roles import child
-def child_main(index, settings, shared, listeners, options, rules=None):
+def child_main(index, settings, shared, listeners, options, inherited):
     {body}
 child.child_main = child_main
 from pgpool.cli.pgpool import main

@@ -159,3 +159,16 @@ def test_a_statement_that_ends_its_own_server_process_is_not_repeated(standby_re
         cluster.standby.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
         thread.join(60)
         assert errors == ["57P01"]
+
+
+def test_an_idle_session_whose_standby_backend_has_ended_reads_on(standby_reads, cluster: Cluster):
+    """Its good-bye came while nobody asked: the next read does not go there."""
+    with standby_reads.connect() as conn, standby_reads.connect() as other:
+        for session in (conn, other):
+            assert session.execute("SELECT inet_server_port()").fetchone() == (cluster.standby.port,)
+        ours = "datname = 'app' AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        cluster.standby.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+        wait_until(lambda: not cluster.standby.backends(ours), "the backends to end")
+        for session in (conn, other):
+            assert session.execute("SELECT inet_server_port()").fetchone() == (cluster.primary.port,)
+            assert session.execute("SELECT 1").fetchone() == (1,)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgpool._fastpath import cell_sizes
 from pgpool.model import Counter, Reason
 from pgpool.shared import layout as lay
 from pgpool.shared.layout import Layout
@@ -149,3 +150,10 @@ def test_bytes_that_are_not_utf8_are_kept_short_and_shown_as_replacement():
     raw = lay.to_bytes(b"\x80" * 100, 63)
     assert 59 <= len(raw) <= 63
     assert lay.to_text(b"M\xfcller\0\0") == "M\ufffdller"
+
+
+def test_c_knows_the_cells_it_writes():
+    """_fastpath/guest.pxi writes them for sessions that begin without Python."""
+    child, slot = cell_sizes()
+    assert child == lay.CHILD.whole.size
+    assert slot == lay.SLOT.fields["database"][0]

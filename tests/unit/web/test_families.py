@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from pgpool.model import Counter, NodeState, Reason
 from pgpool.shared import layout as lay
+from pgpool.shared.children import ChildStatus
 from pgpool.web import answers, families
 
 from ..shared.support import settings, shared
@@ -52,6 +53,8 @@ def test_values():
         struct.pack_into("@Q", hot, lay.HOT_REASONS + 8 * Reason.LOCKING, 5)
     made.children[1].start(77, 1.0)
     made.children[1].begin_session("h", 1, 2.0)
+    made.children[1].set_status(ChildStatus.CONNECTING)
+    struct.pack_into("@2Q", made.children[1].hot, lay.HOT_CLIENTS, 3, 2)
     found = scrape(made, conf)
     place = (("hostname", "host1"), ("node_id", "1"), ("port", "5433"))
     assert found["pgpool_statements_total", tuple(sorted((*place, ("kind", "select"))))] == 42
@@ -61,7 +64,7 @@ def test_values():
     assert found["pgpool_routed_total", (("reason", "locking"),)] == 10
     assert found["pgpool2_frontend_used", ()] == 1
     assert found["pgpool2_frontend_used_ratio", ()] == pytest.approx(1 / 3)
-    assert found["pgpool_clients_total", ()] == 1
+    assert (found["pgpool_clients_total", ()], found["pgpool_returning_clients_total", ()]) == (3, 2)
     assert found["pgpool_children", (("state", "connecting"),)] == 1
     assert found["pgpool_children", (("state", "none"),)] == 2
     assert found["pgpool_accept_queue", (("address", "0.0.0.0:9999"),)] == 3
@@ -69,8 +72,11 @@ def test_values():
 
 def test_histograms_are_cumulative():
     made, conf = area()
-    for microseconds in (0, 63, 64, 1_000_000, 10**9):
-        made.children[0].note_wait(microseconds)
+    waits = (0, 63, 64, 1_000_000, 10**9)
+    histogram = [sum(waits), *[0] * lay.BUCKETS]
+    for microseconds in waits:
+        histogram[1 + min((microseconds >> lay.FIRST_BITS).bit_length(), lay.BUCKETS - 1)] += 1
+    struct.pack_into(f"@{lay.HISTOGRAM_WORDS}Q", made.children[0].hot, lay.HOT_WAIT, *histogram)
     found = scrape(made, conf)
     name = "pgpool_client_wait_seconds"
     buckets = {labels[0][1]: value for (n, labels), value in found.items() if n == f"{name}_bucket"}
