@@ -25,9 +25,14 @@ from tests.support.postgres import Cluster
 
 CLIENTS, IDLERS = 4, 2
 SETTINGS: dict[str, object] = {
-    "num_init_children": 8, "max_pool": 2, "connection_life_time": 2, "logging_collector": True, "log_directory": "logs",
-    "log_filename": "soak-%M.log", "log_connections": True, "log_rotation_size": 64,
+    "num_init_children": 8, "max_pool": 2, "logging_collector": True, "log_directory": "logs",
+    "log_filename": "soak-%M.log", "log_rotation_size": 64,
 }  # fmt: skip
+CHANGES = (
+    "log_connections = on\nlog_disconnections = on\nconnection_life_time = 2\n",
+    "log_connections = off\nlog_disconnections = off\nconnection_life_time = 0\n",  # then clients that come again are known
+)
+"""What the reloads change, in turns."""
 NOTICED = 60.0
 """Seconds in which a client notices at the latest that its child was killed."""
 USS_SPARE = 2 << 20
@@ -116,7 +121,8 @@ def measure(pgpool: Pgpool) -> Measure:
 def disturb(pgpool: Pgpool, ledger: Ledger, seconds: float, dice: random.Random) -> None:
     """Every second a reload with a change in it, a rotation, and, every other second, the death of a child."""
     until = time.monotonic() + seconds
-    texts = [pgpool.conf.read_text() + f"log_disconnections = {word}\n" for word in ("on", "off")]
+    base = pgpool.conf.read_text().split("# soak\n")[0]
+    texts = [f"{base}# soak\n{change}" for change in CHANGES]
     new = pgpool.conf.with_suffix(".new")
     while time.monotonic() < until:
         new.write_text(texts[ledger.reloads % 2])
