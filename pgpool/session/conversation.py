@@ -161,6 +161,7 @@ def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer, cam
 def run(session: Session, channel: Channel, why: int = Why.MORE) -> None:
     """The loop and the farewell. ``why``: what a guest's session has come to."""
     clean = False
+    tell.listen(session)
     try:
         loop(session, why)
     except SessionOver as over:
@@ -358,6 +359,8 @@ def loop(session: Session, why: int = Why.MORE) -> None:
             tell.told(session)
         elif why != Why.MORE:
             session.interrupted(why)
+        if session.echo:
+            tell.echo(session)
         why = Why.MORE
 
 

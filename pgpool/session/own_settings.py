@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pgpool.config.settings import Settings
+from pgpool.session import tell
 from pgpool.session.state import Session
 
 
@@ -18,6 +19,7 @@ def changed(session: Session, settings: Settings, name: str, own: bool) -> None:
     else:
         session.own_settings.discard(name.lower())
     session.use_settings(settings)
+    tell.listen(session)
 
 
 def reloaded(session: Session) -> None:
@@ -25,3 +27,4 @@ def reloaded(session: Session) -> None:
     own = {name: session.settings.value(name) for name in session.own_settings}
     session.base = session.worker.settings
     session.use_settings(session.base.replace(**own) if own else session.base)
+    tell.listen(session)

@@ -19,7 +19,7 @@ from pgpool.session import steering, tell
 from pgpool.session.journal import Mark
 from pgpool.session.state import Session
 from pgpool.system import sockets
-from pgpool.system.logs import Level, log
+from pgpool.system.logs import Level, level_named, log
 from pgpool.system.sockets import Peer
 from pgpool.wire import messages
 
@@ -71,6 +71,7 @@ def worth(session: Session, came: Newcomer) -> bool:
         and not (s.reserved_connections or s.child_max_connections or s.connection_life_time or s.client_idle_limit)
         and not (s.statement_level_load_balance or s.eager_backend_connections)
         and not log.enabled(Level.DEBUG1)
+        and level_named(s.client_min_messages) > Level.DEBUG1
     )
 
 

@@ -21,7 +21,7 @@ from pgpool.session.backend_log import BackendLog
 from pgpool.session.journal import Journal, Mark
 from pgpool.session.worker import Worker
 from pgpool.shared import RequestFlag
-from pgpool.system.logs import LOG, log
+from pgpool.system.logs import LOG, Echo, log
 from pgpool.system.sockets import Peer
 from pgpool.wire import messages
 from pgpool.wire.startup import Startup
@@ -99,6 +99,7 @@ class Session:
         self.greeting = b""
         """Who came, and all that he got for his start-up packet, when nobody has asked him anything."""
         self.first_context = 0
+        self.echo: list[Echo] = []
 
     # -- links ------------------------------------------------------------------------------------------------------
 

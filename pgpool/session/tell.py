@@ -28,6 +28,23 @@ def look(session: Session) -> None:
         log.log(LOG, f"{_FRONTEND_NAMES[kind]} message from frontend.", detail=detail_of(kind, message))
 
 
+def listen(session: Session) -> None:
+    """client_min_messages: from now on the client gets our own records from that level upwards (behaviour.md 13)."""
+    log.echo(session.echo, level_named(session.settings.client_min_messages))
+
+
+def echo(session: Session) -> None:
+    """Send the client the records kept for it, unless it has got a part of another message just now."""
+    if session.relay.midway:
+        return
+    kept = session.echo[:]
+    session.echo.clear()
+    for level, message, detail, hint in kept:
+        word = level.name.rstrip("12345")
+        sqlstate = "01000" if level == Level.WARNING else "00000"
+        own.send(session, messages.notice_response(word, sqlstate, message, detail, hint))
+
+
 def _strings(message: bytes, at: int, count: int) -> list[str]:
     parts = message[at:].split(b"\0", count)
     return [messages.text(p) for p in parts[:count]] + [""] * (count - len(parts))

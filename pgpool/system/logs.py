@@ -38,6 +38,9 @@ INFO, NOTICE, WARNING, ERROR, LOG, FATAL, PANIC = (
     Level.INFO, Level.NOTICE, Level.WARNING, Level.ERROR, Level.LOG, Level.FATAL, Level.PANIC
 )  # fmt: skip
 
+Echo = tuple[Level, str, str, str]
+"""A record for the client: level, message, detail, hint."""
+
 # In the server log LOG ranks between ERROR and FATAL, so that log_min_messages = error still shows it.
 _RANK = {level: int(level) * 2 for level in Level} | {Level.LOG: int(Level.ERROR) * 2 + 1}
 _NO_CONNECTION = "[No Connection]"
@@ -81,6 +84,8 @@ class Log:
         self._stderr: Callable[[bytes], None] | None = _write_all
         self._sink: Callable[[bytes], None] = _write_all
         self._syslog: Syslog | None = None
+        self._echo: list[Echo] | None = None
+        self._echo_from = Level.PANIC
         self._set_prefix("%m: %a pid %p: ")
 
     # -- set-up -------------------------------------------------------------------------------------------------------
@@ -131,8 +136,13 @@ class Log:
         self._in_session = True
         self._user, self._database, self._client_application = user, database, application
 
+    def echo(self, kept: list[Echo], level: Level) -> None:
+        """Keep what is said below ERROR, from ``level`` upwards, for the client of this session: client_min_messages."""
+        self._echo, self._echo_from = (kept, level) if level < Level.ERROR else (None, Level.PANIC)
+
     def clear_session(self) -> None:
         self._in_session = False
+        self._echo = None
         self._user = self._database = self._client_application = self._session_id = ""
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -152,6 +162,8 @@ class Log:
         depth: int = 1,
     ) -> None:
         """Write one record. ``depth`` counts the frames up to the place that LOCATION shall name."""
+        if self._echo is not None and self._echo_from <= level < Level.ERROR:
+            self._echo.append((level, message, detail or "", hint or ""))
         if _RANK[level] < self._threshold:
             return
         self._now = time.time()

@@ -132,3 +132,25 @@ def test_client_min_messages(make_pgpool):
         conn.add_notice_handler(lambda diag: heard.append(diag.message_primary))
         conn.execute("SELECT 1")
     assert heard == []
+
+
+def test_our_own_records_reach_the_client(make_pgpool):
+    """client_min_messages = log: what is logged for this session, in front of the answer; the session can change it."""
+    pgpool = make_pgpool(
+        {"client_min_messages": "log", "log_statement": True, "log_per_node_statement": True, "num_init_children": 1}
+    )
+    heard: list[str] = []
+    with pgpool.connect() as conn:
+        conn.add_notice_handler(lambda d: heard.append(f"{d.severity}:{d.sqlstate}: {d.message_primary}"))
+        pid = conn.info.backend_pid
+        conn.execute("CREATE TEMP TABLE told (i int)")
+        assert heard == [
+            "LOG:00000: statement: CREATE TEMP TABLE told (i int)",
+            f"LOG:00000: DB node id: 0 backend pid: {pid} statement: CREATE TEMP TABLE told (i int)",
+        ]
+        for number in range(5):
+            assert conn.execute("SELECT %s::int, repeat('x', 100000)", (number,)).fetchone()[0] == number
+        conn.execute("PGPOOL SET client_min_messages TO warning")
+        heard.clear()
+        conn.execute("SELECT 1")
+        assert heard == []
