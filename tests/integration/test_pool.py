@@ -231,7 +231,7 @@ def test_reset_query_list(make_pgpool, postgres):
 
 
 def test_failing_reset_query_throws_the_connection_away(make_pgpool):
-    pgpool = make_pgpool({"num_init_children": 1, "reset_query_list": "ABORT; SELECT 1/0"})
+    pgpool = make_pgpool({"num_init_children": 1, "reset_query_list": "ABORT; SELECT 1/0", "backend_weight1": 0})
     first = pid_of(pgpool)
     assert pid_of(pgpool) != first
 

@@ -95,6 +95,7 @@ def test_as_process_one_it_reaps_orphans_and_stops(make_pgpool, monkeypatch):
     [first] = psutil.Process(pgpool.process.pid).children()
     assert (pgpool.place / "pgpool.pid").read_bytes() == b"1\0"
     orphan = ["nsenter", "-t", str(first.pid), "-p", "sh", "-c", "sleep 0.05 & sleep 0.05 &"]
+    pgpool.wait_for_log("successfully started")  # all its processes are there
     before = len(first.children())
     for _ in range(5):
         subprocess.run(orphan, check=True)
