@@ -1,4 +1,4 @@
-"""What ends a client, a child or a backend connection by time or by number; a reload reaches every parameter that it may change
+"""What ends a client, a child or a backend connection by time or by number; a reload reaches every parameter it may change
 (behaviour.md 2, 14; parameters.tsv)."""
 
 import re
