@@ -73,6 +73,12 @@ ROWS = (
     Param("allow_clear_text_frontend_auth", BOOL, False, RELOAD, AUTHENTICATION,
           "Ask the client for its password in clear text when pool_passwd does not know the user; only when "
           "enable_pool_hba is off.", since="4.0"),
+    Param("max_logins_per_host", INT, 0, RELOAD, AUTHENTICATION,
+          "So many connections from one address may be logging in at a time; further ones are refused. 0 means no limit.",
+          since="ours"),
+    Param("protect_memory", BOOL, False, INIT, AUTHENTICATION,
+          "No process writes a core file or lets others of its user look into its memory, where passwords are.",
+          since="ours"),
 
     Param("ssl", BOOL, False, INIT, TLS, "Use TLS with clients and backends."),
     Param("ssl_key", STRING, "", RELOAD, TLS, "File with the private key."),

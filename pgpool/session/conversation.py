@@ -46,6 +46,7 @@ def serve(worker: Worker, fd: int, peer: Peer) -> None:
     if settings.log_connections:
         log.log(LOG, "new connection received", detail=f"connecting host={peer.label} port={peer.port}")
     try:
+        crowded(worker, peer)
         startup = gate.read_first(channel, None if peer.is_unix else tls.server_context(settings))
         if isinstance(startup, CancelRequest):
             cancel(worker, startup)
@@ -106,6 +107,13 @@ def cancel(worker: Worker, request: CancelRequest) -> None:
             connect.cancel(node_id, conf, worker.settings, pid, key)
         except BackendFailed as failed:
             log.log(LOG, failed.message, detail=failed.detail)
+
+
+def crowded(worker: Worker, peer: Peer) -> None:
+    """max_logins_per_host: whoever opens connections and does not log in cannot keep all children for himself."""
+    limit = worker.settings.max_logins_per_host
+    if limit and not peer.is_unix and worker.shared.logins_from(peer.host) > limit:
+        raise SessionFatal(f"too many connections from {peer.host} are logging in", sqlstate="53300")
 
 
 def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer) -> None:

@@ -25,10 +25,12 @@ def test_the_table_has_exactly_the_names_of_the_reference_and_ours():
         "failover_owner",
         "failover_wait_timeout",
         "log_format",
+        "max_logins_per_host",
         "metrics_listen_addresses",
         "metrics_port",
         "notice_routing_reason",
         "pcp_protocol_version",
+        "protect_memory",
         "recovery_method",
     }
 
