@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .._fastpath import TlsContext
 from ..errors import AuthenticationFailed, ClientGone, ProtocolViolation, SessionFatal
@@ -34,7 +34,7 @@ from .hba import Hba
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
-    from .passwd import PasswordFile
+    from .passwd import PasswordFile, Secret
 
 # ---------------------------------------------------------------- the first packets
 
@@ -177,8 +177,19 @@ def challenge_scram(
     return server.keys, messages.authentication_sasl_final(final)
 
 
+class Catalog(Protocol):
+    """What a backend can be asked about somebody who wants in (auth_query_user; backend/catalog)."""
+
+    def secret(self, user: str) -> Secret | None: ...
+
+    def roles_of(self, user: str) -> frozenset[str]: ...
+
+
 class System:
-    """The Resolver of real life: asks the system."""
+    """The Resolver of real life: asks the system, and the catalogs where auth_query_user is set."""
+
+    def __init__(self, catalog: Catalog | None = None):
+        self._catalog = catalog
 
     def name_of(self, address: str) -> str:
         return sockets.host_name(address)
@@ -188,6 +199,9 @@ class System:
 
     def interfaces(self) -> list[hba.Interface]:
         return interfaces()
+
+    def roles_of(self, user: str) -> frozenset[str]:
+        return self._catalog.roles_of(user) if self._catalog is not None else frozenset()
 
 
 # ---------------------------------------------------------------- admission
@@ -202,8 +216,10 @@ def admit(
     peer: Peer,
     *,
     resolver: hba.Resolver | None = None,
+    catalog: Catalog | None = None,
 ) -> Admission:
     """Lets a client in as far as we decide it; what the Admission still lacks, the backend decides (login, reuse).
+    ``catalog`` is asked for the secret of a user whom pool_passwd does not know.
 
     Raises AuthenticationFailed (texts: behaviour.md 9.2, 14), ProtocolViolation, ClientGone.
     """
@@ -211,9 +227,10 @@ def admit(
     ssl = channel.tls is not None
     if not settings.enable_pool_hba:
         admission.clear_text = settings.allow_clear_text_frontend_auth
+        _look_up(admission, passwd, catalog)
         return admission
     found = rules and hba.match(
-        rules.rules, peer.host, peer.is_unix, ssl, startup.user, startup.database, resolver or System()
+        rules.rules, peer.host, peer.is_unix, ssl, startup.user, startup.database, resolver or System(catalog)
     )
     method = found.method if found else "reject"
     if found and method in outside.METHODS:
@@ -225,8 +242,18 @@ def admit(
             f'no pool_hba.conf entry for host "{peer.host}", user "{startup.user}", database "{startup.database}", '
             f"SSL {'on' if ssl else 'off'}"
         )
+    if method != "trust":  # nobody comes in by a secret that he need not know and the administrator did not write down
+        _look_up(admission, passwd, catalog)
     check(channel, admission)
     return admission
+
+
+def _look_up(admission: Admission, passwd: PasswordFile, catalog: Catalog | None) -> None:
+    if catalog is None or passwd.find(admission.user) is not None:
+        return
+    secret = catalog.secret(admission.user)
+    if secret is not None:
+        admission.md5, admission.verifier = secret.md5, secret.verifier
 
 
 def _refused(detail: str) -> AuthenticationFailed:

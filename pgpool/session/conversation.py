@@ -131,7 +131,9 @@ def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer) -> 
             hint="repair the backend nodes and restart pgpool",
             sqlstate="08S01",
         )
-    admission = gate.admit(channel, startup, worker.settings, worker.hba, worker.passwords, peer)
+    admission = gate.admit(
+        channel, startup, worker.settings, worker.hba, worker.passwords, peer, catalog=worker.catalog(primary_id)
+    )
     session, greeting = begin(worker, channel, startup, peer, admission, primary_id)
     clean = False
     try:

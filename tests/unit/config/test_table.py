@@ -16,6 +16,10 @@ def test_the_table_has_exactly_the_names_of_the_reference_and_ours():
     ours = {param.name for param in PARAMS if param.since == "ours"}
     assert {param.name for param in PARAMS} - ours == {row[0] for row in FACTS}
     assert ours == {
+        "auth_query",
+        "auth_query_database",
+        "auth_query_password",
+        "auth_query_user",
         "backend_sslcert",
         "backend_sslkey",
         "backend_sslmode",
