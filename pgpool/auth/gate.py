@@ -29,6 +29,7 @@ from ..wire.startup import (
 )
 from . import exchange, hba, outside
 from .admission import Admission, LinkAuth, salt_of
+from .binding import end_point
 from .exchange import ClientKeys, ExchangeFailed, ScramServer, Verifier
 from .hba import Hba
 
@@ -129,6 +130,22 @@ def read_answer(channel: Channel) -> bytes:
         raise ClientGone(error.message) from None
 
 
+def require_unbound(answer: bytes) -> None:
+    """The first SASL answer of a client, for a backend that could bind to its own channel, which is not the client's.
+
+    A client that says it could bind too (libpq under TLS does) would be refused by the backend as the victim of an
+    attack; it is told what to do instead. Raises AuthenticationFailed, ProtocolViolation.
+    """
+    _, data = messages.read_sasl_initial(answer)
+    if data is not None and data[:2] == b"y,":
+        raise AuthenticationFailed(
+            "failed to authenticate with backend",
+            detail="a login with SCRAM cannot be passed through where both sides use TLS: it is bound to one of them",
+            hint="Store a secret in pool_passwd, set auth_query_user, or let the client say channel_binding=disable.",
+            sqlstate="XX000",
+        )
+
+
 def ask_password(channel: Channel, before: bytes = b"") -> bytes:
     """Asks the client for a clear text password. ``before``: bytes to send in front of the request."""
     tell(channel, before + messages.authentication_cleartext())
@@ -155,14 +172,17 @@ def challenge_scram(
     Returns the recovered keys and the AuthenticationSASLFinal that must be sent in front of AuthenticationOk; None when
     the proof is wrong. A ``verifier`` of None (unknown user) runs the whole exchange and ends with None.
     """
-    tell(channel, before + messages.authentication_sasl([exchange.MECHANISM]))
+    binding = end_point(channel.tls.own_certificate()) if channel.tls is not None else b""
+    offered = [exchange.MECHANISM_PLUS, exchange.MECHANISM] if binding else [exchange.MECHANISM]
+    tell(channel, before + messages.authentication_sasl(offered))
     mock = verifier is None
     if verifier is None:
         verifier = Verifier(exchange.DEFAULT_ITERATIONS, salt_of(user), os.urandom(32), os.urandom(32))
-    server = ScramServer(verifier, os.urandom(18).hex().encode(), mock)
     mechanism, data = messages.read_sasl_initial(read_answer(channel))
-    if mechanism != exchange.MECHANISM:
+    if mechanism not in offered:
         raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
+    plus = mechanism == exchange.MECHANISM_PLUS
+    server = ScramServer(verifier, os.urandom(18).hex().encode(), mock, binding=binding, plus=plus)
     try:
         if data is None:
             tell(channel, messages.authentication_sasl_continue(b""))
