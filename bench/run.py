@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,8 +16,8 @@ from pathlib import Path
 
 from bench import machine, memory, pgbench, procs, results, targets
 from bench.results import Cell
-from bench.workloads import BY_NAME, TARGETS, WORKLOADS, Workload
-from tests.support.places import pg_bin
+from bench.workloads import BY_NAME, TARGETS, TLS_TARGETS, WORKLOADS, Workload
+from tests.support.places import pg_bin, short_dir
 from tests.support.postgres import Cluster
 
 SETTLE = 0.15
@@ -29,7 +30,9 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def started(names: list[str], cluster: Cluster) -> Iterator[tuple[list[targets.Target], dict[str, str]]]:
+def started(
+    names: list[str], cluster: Cluster, settings: dict[str, object] | None = None
+) -> Iterator[tuple[list[targets.Target], dict[str, str]]]:
     """The targets which could be started, and why the others could not. All are stopped at the end."""
     running: list[targets.Target] = []
     failed: dict[str, str] = {}
@@ -37,7 +40,7 @@ def started(names: list[str], cluster: Cluster) -> Iterator[tuple[list[targets.T
         for name in names:
             target = None
             try:
-                target = targets.make(name, cluster)
+                target = targets.make(name, cluster, settings)
                 running.append(target)
                 target.start()
             except Exception as error:
@@ -139,6 +142,7 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     json_option(parser)
     parser.add_argument("--markdown", action="store_true", help="print the table of the README")
     parser.add_argument("--from", dest="source", metavar="FILE", type=Path, help="measure nothing: report a kept FILE")
+    parser.add_argument("--tls", action="store_true", help="clients use TLS; without direct and relay, which have none")
     parser.add_argument("--memory", action="store_true", help="memory and time to the first query instead of speed")
     parser.add_argument("--children", type=int, default=targets.CHILDREN, help="with --memory: num_init_children")
     return parser.parse_args(argv)
@@ -161,12 +165,17 @@ def show(data: dict, as_markdown: bool) -> None:
 
 def compare(names: list[str], workloads: list[Workload], opts: argparse.Namespace) -> dict:
     """Start everything, measure, and return what a results file holds."""
-    data = {**machine.facts(), "kind": "pgbench"}
-    data["options"] = {"rounds": opts.rounds, "seconds": opts.seconds, "scale": opts.scale}
+    data = {**machine.facts(), "kind": "pgbench-tls" if opts.tls else "pgbench"}
+    data["options"] = {"rounds": opts.rounds, "seconds": opts.seconds, "scale": opts.scale, "tls": opts.tls}
     say("starting a primary and a standby")
     cluster = targets.make_cluster(opts.scale)
+    place = short_dir("pgb")
     try:
-        with started(names, cluster) as (running, failed):
+        settings = targets.tls_settings(place) if opts.tls else {}
+        with started(names, cluster, settings) as (running, failed):
+            for target in running if opts.tls else ():
+                if not targets.encrypted(target):
+                    raise RuntimeError(f"{target.name} does not use TLS")
             confs = [target.conf() for target in running if isinstance(target, targets.PgpoolTarget)]
             if len(set(confs)) > 1:
                 raise RuntimeError("the two pgpools would not run with the same pgpool.conf")
@@ -177,6 +186,7 @@ def compare(names: list[str], workloads: list[Workload], opts: argparse.Namespac
             dead = {target.name: "ended during the run" for target in running if not target.alive()}
     finally:
         cluster.remove()
+        shutil.rmtree(place, ignore_errors=True)
     data["not_run"] = {**failed, **dead}
     data["cells"] = [dataclasses.asdict(cell) for cell in cells]
     return data
@@ -211,6 +221,8 @@ def main(argv: list[str] | None = None) -> int:
         show(json.loads(opts.source.read_text()), opts.markdown)
         return 0
     names = chosen(opts.targets, TARGETS, "target")
+    if opts.tls:
+        names = [name for name in names if name in TLS_TARGETS]
     orderly()
     if opts.memory:
         data = memory.run(names, opts.children, opts.seconds)

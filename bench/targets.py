@@ -171,6 +171,10 @@ class PgBouncer(Spawned):
 
     name = "pgbouncer"
 
+    def __init__(self, cluster: Cluster, settings: dict[str, object] | None = None):
+        super().__init__(cluster)
+        self.settings = settings or {}
+
     def command(self) -> list[str | Path]:
         program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
         if not Path(program).exists():
@@ -183,9 +187,34 @@ class PgBouncer(Spawned):
             f"listen_addr = {self.host}\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = trust\nauth_file = {self.place}/users\n"
             f"pool_mode = session\ndefault_pool_size = {CHILDREN}\nmax_client_conn = 500\n"
-            "log_connections = 0\nlog_disconnections = 0\n"
+            "log_connections = 0\nlog_disconnections = 0\n" + self.tls()
         )
         return [program, self.place / "pgbouncer.ini"]
+
+
+    def tls(self) -> str:
+        if not self.settings.get("ssl"):
+            return ""
+        cert, key = self.settings["ssl_cert"], self.settings["ssl_key"]
+        return f"client_tls_sslmode = require\nclient_tls_cert_file = {cert}\nclient_tls_key_file = {key}\n"
+
+
+def tls_settings(place: Path) -> dict[str, object]:
+    """For pgpool.conf: TLS with clients, with a new certificate (RSA, 2048 bits) in ``place``. The backends have no TLS."""
+    cert, key = place / "bench.crt", place / "bench.key"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj", "/CN=localhost"]
+    subprocess.run([*argv, "-out", cert, "-keyout", key], check=True, capture_output=True)
+    key.chmod(0o600)
+    give(place)
+    return {"ssl": True, "ssl_cert": cert, "ssl_key": key}
+
+
+def encrypted(target: Target) -> str:
+    """The cipher that libpq's defaults (and so pgbench) lead to; '' without TLS."""
+    with psycopg.connect(host=target.host, port=target.port, user="postgres", dbname=DATABASE) as conn:
+        if not conn.pgconn.ssl_in_use:
+            return ""
+        return conn.pgconn.ssl_attribute(b"cipher").decode() if hasattr(conn.pgconn, "ssl_attribute") else "TLS"
 
 
 class PgpoolTarget(Target):
@@ -228,4 +257,6 @@ def make(name: str, cluster: Cluster, settings: dict[str, object] | None = None)
     """The target called `name`, not started. Raises RuntimeError when its program is not installed."""
     if name in ("pgpool2", "ours"):
         return PgpoolTarget(cluster, "debian" if name == "pgpool2" else "ours", settings)
-    return {"direct": Direct, "relay": Relay, "pgbouncer": PgBouncer}[name](cluster)
+    if name == "pgbouncer":
+        return PgBouncer(cluster, settings)
+    return {"direct": Direct, "relay": Relay}[name](cluster)

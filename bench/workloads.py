@@ -40,3 +40,5 @@ WORKLOADS = (
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 TARGETS = ("direct", "relay", "pgbouncer", "pgpool2", "ours")
+TLS_TARGETS = ("pgbouncer", "pgpool2", "ours")
+"""Those who can encrypt (--tls)."""

@@ -249,7 +249,6 @@ class Newcomer:
 class Door:
     def __init__(self, relay: Relay, epoll: int, words: list[memoryview]) -> None: ...
     tls: bool
-    limit: float
     guests: list[Guest]
     rules: int
     rested: float

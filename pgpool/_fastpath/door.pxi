@@ -63,6 +63,7 @@ cdef extern from *:
 
 cdef enum:
     FIRST_MOST = 10000               # MAX_STARTUP_PACKET_LENGTH
+    FIRST_WAIT = 10000               # microseconds in which the first packet must be here
     ASKED_TLS = 1
     ASKED_GSS = 2
 
@@ -94,7 +95,7 @@ cdef struct First:
 
 cdef int first_packet(First *f, int fd, int wakeup, int tls, uint64_t until) noexcept nogil:
     """Read up to a whole start-up packet, refusing encryption where we have none. 1: it is here, and nothing else; 0: Python
-    goes on from here (something unusual, a signal, or his time is over)."""
+    goes on from here: something unusual, a signal, or somebody who takes his time, and must be seen and counted meanwhile."""
     cdef pollfd p[2]
     cdef ssize_t n
     cdef uint32_t size, code
@@ -123,11 +124,9 @@ cdef int first_packet(First *f, int fd, int wakeup, int tls, uint64_t until) noe
             continue
         if n == 0 or errno != EAGAIN:
             return 0
-        left = -1
-        if until:
-            if now_us() >= until:
-                return 0
-            left = <int> ((until - now_us()) // 1000) + 1
+        if now_us() >= until:
+            return 0
+        left = <int> ((until - now_us()) // 1000) + 1
         p[0].fd = fd
         p[1].fd = wakeup
         p[0].events = p[1].events = POLLIN
@@ -150,7 +149,6 @@ cdef class Door:
     cdef address where               # of the client just taken in; its size
     cdef unsigned int where_size
     cdef public bint tls             # we speak TLS: who asks for it is Python's
-    cdef public double limit         # seconds a client has for his first packet, 0: none
     cdef public list guests
     cdef public uint64_t rules       # changes when those by which clients are let in may have changed: guests of before are none
     cdef readonly double rested      # end of the last guest's session, time.monotonic()
@@ -235,7 +233,6 @@ cdef class Door:
         cdef unsigned char raw[24]
         cdef int n, port = 0, whole
         cdef uint64_t since = now_us()
-        cdef uint64_t until = since + <uint64_t> (self.limit * 1e6) if self.limit else 0
         cdef bytes place
         cdef Guest guest
         cdef Newcomer stranger
@@ -243,7 +240,7 @@ cdef class Door:
         place = PyBytes_FromStringAndSize(<char *> raw, n)
         self.note(waited_ms(fd) if n else -1)
         with nogil:
-            whole = first_packet(&f, fd, self.wakeup, self.tls, until)
+            whole = first_packet(&f, fd, self.wakeup, self.tls, since + FIRST_WAIT)
         if whole:
             guest = self.known(&f, place)
             if guest is not None and guest_begin(guest, self.relay, fd, guest.addresses[place][0], port, self.title, self.room):

@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -20,6 +21,8 @@ from scramp.utils import ScramException, saslprep
 
 MECHANISM = b"SCRAM-SHA-256"
 MECHANISM_PLUS = b"SCRAM-SHA-256-PLUS"
+BOUND = b"p=tls-server-end-point"
+"""The one kind of channel binding there is (auth/binding)."""
 MAX_ITERATIONS = 1_000_000
 """More than anybody sets (default 4096) and still under a second of CPU (CVE-2026-6669 class)."""
 MAX_NONCE = 1024
@@ -183,11 +186,16 @@ class ScramServer:
     """Checks a client: ``first(client_first) -> server_first``, then ``final(client_final) -> server_final``.
 
     With ``mock`` the user is unknown: the exchange runs to its end all the same and always fails there.
-    After success ``keys`` holds the ClientKeys recovered from the client's proof.
+    ``binding``: the binding data of our certificate, b'' where SCRAM-SHA-256-PLUS was not offered; ``plus``: the client
+    has chosen it. After success ``keys`` holds the ClientKeys recovered from the client's proof.
     """
 
-    def __init__(self, verifier: Verifier, nonce: bytes, mock: bool = False):
+    def __init__(
+        self, verifier: Verifier, nonce: bytes, mock: bool = False, *, binding: bytes = b"", plus: bool = False
+    ):
         self._verifier = verifier
+        self._binding = binding
+        self._plus = plus
         self._nonce = _nonce(nonce)
         self._mock = mock
         self._gs2 = b""
@@ -200,11 +208,9 @@ class ScramServer:
         if self._server_first or len(message) > MAX_MESSAGE:
             raise ExchangeFailed("malformed SCRAM message")
         parts = message.split(b",", 2)
-        # 'y': the client could bind to the channel and believes we cannot; without TLS we indeed cannot
-        if len(parts) != 3 or parts[0] not in (b"n", b"y"):
-            if parts[0][:2] == b"p=":
-                raise ExchangeFailed("the client requires SCRAM channel binding, but it is not supported")
+        if len(parts) != 3:
             raise ExchangeFailed("malformed SCRAM message")
+        self._check_flag(parts[0])
         if parts[1]:
             raise ExchangeFailed("client uses authorization identity, but it is not supported")
         self._gs2, self._bare = parts[0] + b",,", parts[2]
@@ -215,6 +221,19 @@ class ScramServer:
         self._server_first = b"r=%b,s=%b,i=%d" % (self._nonce, salt, self._verifier.iterations)
         return self._server_first
 
+    def _check_flag(self, flag: bytes) -> None:
+        """What the client says of channel binding must fit what it has chosen, and what we have offered: somebody in
+        between may have taken it out of our offer."""
+        if flag[:2] == b"p=":
+            if not self._plus:
+                raise ExchangeFailed("the client requires SCRAM channel binding, but it is not supported")
+            if flag != BOUND:
+                raise ExchangeFailed("unsupported SCRAM channel-binding type")
+        elif flag not in (b"n", b"y") or self._plus:
+            raise ExchangeFailed("malformed SCRAM message")
+        elif flag == b"y" and self._binding:
+            raise ExchangeFailed("the client supports SCRAM channel binding but thinks the server does not")
+
     def final(self, message: bytes) -> bytes:
         """Takes client-final-message; ExchangeFailed with ``protocol`` False when the proof is wrong."""
         if not self._server_first or self.keys is not None or len(message) > MAX_MESSAGE:
@@ -224,7 +243,7 @@ class ScramServer:
         proof = _base64(proof_text, KEY)
         if not found or len(proof) != KEY:
             raise ExchangeFailed("malformed SCRAM message")
-        if binding != base64.b64encode(self._gs2):
+        if binding != base64.b64encode(self._gs2 + (self._binding if self._plus else b"")):
             raise ExchangeFailed("unexpected SCRAM channel-binding attribute in client-final-message")
         if not same(nonce, self._nonce):
             raise ExchangeFailed("invalid SCRAM response: nonce does not match")
@@ -243,16 +262,25 @@ class ScramServer:
 
 class ScramClient:
     """Logs in with a password or with ClientKeys: ``first() -> client_first``, ``final(server_first) -> client_final``,
-    ``check(server_final)``. The server must prove itself too; its iteration count, nonce and salt are bounded."""
+    ``check(server_final)``. The server must prove itself too; its iteration count, nonce and salt are bounded.
 
-    def __init__(self, secret: bytes | ClientKeys, nonce: bytes):
+    ``binding``: the binding data of the server's certificate, b'' without TLS. ``offered``: the server's mechanisms."""
+
+    def __init__(
+        self, secret: bytes | ClientKeys, nonce: bytes, *, binding: bytes = b"", offered: Sequence[bytes] = (MECHANISM,)
+    ):
         self._secret = secret
+        self.mechanism = MECHANISM_PLUS if binding and MECHANISM_PLUS in offered else MECHANISM
+        bound = self.mechanism == MECHANISM_PLUS
+        # 'y': we could, and the server has not offered it; it knows whether that is true
+        self._gs2 = (BOUND if bound else b"y" if binding else b"n") + b",,"
+        self._channel = base64.b64encode(self._gs2 + (binding if bound else b""))
         self._nonce = _nonce(nonce)
         self._bare = b"n=,r=" + self._nonce
         self._signature = b""
 
     def first(self) -> bytes:
-        return b"n,," + self._bare
+        return self._gs2 + self._bare
 
     def final(self, server_first: bytes) -> bytes:
         if self._signature or len(server_first) > MAX_MESSAGE:
@@ -265,7 +293,7 @@ class ScramClient:
         if not salt or not count.isdigit() or len(count) > 10 or not 1 <= int(count) <= MAX_ITERATIONS:
             raise ExchangeFailed("SCRAM salt or iteration count is out of range")
         client_key, stored_key, server_key = self._find_keys(salt, int(count))
-        without_proof = b"c=biws,r=" + nonce
+        without_proof = b"c=%b,r=%b" % (self._channel, nonce)
         auth_message = b"%b,%b,%b" % (self._bare, server_first, without_proof)
         self._signature = hmac.digest(server_key, auth_message, "sha256")
         proof = _xor(client_key, hmac.digest(stored_key, auth_message, "sha256"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .._fastpath import TlsContext
 from ..errors import AuthenticationFailed, ClientGone, ProtocolViolation, SessionFatal
@@ -29,12 +29,13 @@ from ..wire.startup import (
 )
 from . import exchange, hba, outside
 from .admission import Admission, LinkAuth, salt_of
+from .binding import end_point
 from .exchange import ClientKeys, ExchangeFailed, ScramServer, Verifier
 from .hba import Hba
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
-    from .passwd import PasswordFile
+    from .passwd import PasswordFile, Secret
 
 # ---------------------------------------------------------------- the first packets
 
@@ -130,6 +131,22 @@ def read_answer(channel: Channel) -> bytes:
         raise ClientGone(error.message) from None
 
 
+def require_unbound(answer: bytes) -> None:
+    """The first SASL answer of a client, for a backend that could bind to its own channel, which is not the client's.
+
+    A client that says it could bind too (libpq under TLS does) would be refused by the backend as the victim of an
+    attack; it is told what to do instead. Raises AuthenticationFailed, ProtocolViolation.
+    """
+    _, data = messages.read_sasl_initial(answer)
+    if data is not None and data[:2] == b"y,":
+        raise AuthenticationFailed(
+            "failed to authenticate with backend",
+            detail="a login with SCRAM cannot be passed through where both sides use TLS: it is bound to one of them",
+            hint="Store a secret in pool_passwd, set auth_query_user, or let the client say channel_binding=disable.",
+            sqlstate="XX000",
+        )
+
+
 def ask_password(channel: Channel, before: bytes = b"") -> bytes:
     """Asks the client for a clear text password. ``before``: bytes to send in front of the request."""
     tell(channel, before + messages.authentication_cleartext())
@@ -156,14 +173,17 @@ def challenge_scram(
     Returns the recovered keys and the AuthenticationSASLFinal that must be sent in front of AuthenticationOk; None when
     the proof is wrong. A ``verifier`` of None (unknown user) runs the whole exchange and ends with None.
     """
-    tell(channel, before + messages.authentication_sasl([exchange.MECHANISM]))
+    binding = end_point(channel.tls.own_certificate()) if channel.tls is not None else b""
+    offered = [exchange.MECHANISM_PLUS, exchange.MECHANISM] if binding else [exchange.MECHANISM]
+    tell(channel, before + messages.authentication_sasl(offered))
     mock = verifier is None
     if verifier is None:
         verifier = Verifier(exchange.DEFAULT_ITERATIONS, salt_of(user), os.urandom(32), os.urandom(32))
-    server = ScramServer(verifier, os.urandom(18).hex().encode(), mock)
     mechanism, data = messages.read_sasl_initial(read_answer(channel))
-    if mechanism != exchange.MECHANISM:
+    if mechanism not in offered:
         raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
+    plus = mechanism == exchange.MECHANISM_PLUS
+    server = ScramServer(verifier, os.urandom(18).hex().encode(), mock, binding=binding, plus=plus)
     try:
         if data is None:
             tell(channel, messages.authentication_sasl_continue(b""))
@@ -178,8 +198,19 @@ def challenge_scram(
     return server.keys, messages.authentication_sasl_final(final)
 
 
+class Catalog(Protocol):
+    """What a backend can be asked about somebody who wants in (auth_query_user; backend/catalog)."""
+
+    def secret(self, user: str) -> Secret | None: ...
+
+    def roles_of(self, user: str) -> frozenset[str]: ...
+
+
 class System:
-    """The Resolver of real life: asks the system."""
+    """The Resolver of real life: asks the system, and the catalogs where auth_query_user is set."""
+
+    def __init__(self, catalog: Catalog | None = None):
+        self._catalog = catalog
 
     def name_of(self, address: str) -> str:
         return sockets.host_name(address)
@@ -189,6 +220,9 @@ class System:
 
     def interfaces(self) -> list[hba.Interface]:
         return interfaces()
+
+    def roles_of(self, user: str) -> frozenset[str]:
+        return self._catalog.roles_of(user) if self._catalog is not None else frozenset()
 
 
 # ---------------------------------------------------------------- admission
@@ -203,8 +237,10 @@ def admit(
     peer: Peer,
     *,
     resolver: hba.Resolver | None = None,
+    catalog: Catalog | None = None,
 ) -> Admission:
     """Lets a client in as far as we decide it; what the Admission still lacks, the backend decides (login, reuse).
+    ``catalog`` is asked for the secret of a user whom pool_passwd does not know.
 
     Raises AuthenticationFailed (texts: behaviour.md 9.2, 14), ProtocolViolation, ClientGone.
     """
@@ -212,9 +248,10 @@ def admit(
     ssl = channel.tls is not None
     if not settings.enable_pool_hba:
         admission.clear_text = settings.allow_clear_text_frontend_auth
+        _look_up(admission, passwd, catalog)
         return admission
     found = rules and hba.match(
-        rules.rules, peer.host, peer.is_unix, ssl, startup.user, startup.database, resolver or System()
+        rules.rules, peer.host, peer.is_unix, ssl, startup.user, startup.database, resolver or System(catalog)
     )
     method = found.method if found else "reject"
     if found and method in outside.METHODS:
@@ -226,8 +263,18 @@ def admit(
             f'no pool_hba.conf entry for host "{peer.host}", user "{startup.user}", database "{startup.database}", '
             f"SSL {'on' if ssl else 'off'}"
         )
+    if method != "trust":  # nobody comes in by a secret that he need not know and the administrator did not write down
+        _look_up(admission, passwd, catalog)
     check(channel, admission)
     return admission
+
+
+def _look_up(admission: Admission, passwd: PasswordFile, catalog: Catalog | None) -> None:
+    if catalog is None or passwd.find(admission.user) is not None:
+        return
+    secret = catalog.secret(admission.user)
+    if secret is not None:
+        admission.md5, admission.verifier = secret.md5, secret.verifier
 
 
 def _refused(detail: str) -> AuthenticationFailed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -42,6 +42,9 @@ class Resolver(Protocol):
 
     def interfaces(self) -> Sequence[Interface]:
         """Our own addresses with their netmasks."""
+
+    def roles_of(self, user: str) -> Collection[str]:
+        """The roles the user is a member of, himself included. May raise AuthenticationFailed: nobody knows now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +312,7 @@ def match(
         if rule.type == "local" if is_unix else _type_matches(rule.type, ssl):
             if not is_unix and not _address_matches(rule, address, names, resolver):
                 continue
-            if _database_matches(rule.databases, database, user) and _user_matches(rule.users, user):
+            if _database_matches(rule.databases, database, user, resolver) and _user_matches(rule.users, user, resolver):
                 return rule
     return None
 
@@ -326,22 +329,29 @@ def _parse_address(host: str) -> Address | None:
         return None
 
 
-def _database_matches(words: tuple[Word, ...], database: str, user: str) -> bool:
+_GROUPS = ("samerole", "samegroup")
+
+
+def _database_matches(words: tuple[Word, ...], database: str, user: str, resolver: Resolver) -> bool:
     for word in words:
         if word.keyword("all") or (word.keyword("sameuser") and database == user):
             return True
-        # group names need the catalogs: they never match here
-        special = ("samerole", "samegroup", "sameuser", "all")
-        if word.text == database and (word.quoted or word.text not in special):
+        if word.text in _GROUPS and not word.quoted:
+            if database in resolver.roles_of(user):
+                return True
+        elif word.text == database and (word.quoted or word.text not in ("sameuser", "all")):
             return True
     return False
 
 
-def _user_matches(words: tuple[Word, ...], user: str) -> bool:
+def _user_matches(words: tuple[Word, ...], user: str, resolver: Resolver) -> bool:
     for word in words:
         if word.keyword("all"):
             return True
-        if word.text == user and (word.quoted or not word.text.startswith("+")):
+        if not word.quoted and word.text.startswith("+"):
+            if word.text[1:] in resolver.roles_of(user):
+                return True
+        elif word.text == user:
             return True
     return False
 

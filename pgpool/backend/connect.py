@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..auth import exchange, gate
 from ..auth.admission import Admission, LinkAuth
+from ..auth.binding import end_point
 from ..auth.exchange import ExchangeFailed, ScramClient
 from ..errors import (
     AuthenticationFailed,
@@ -348,7 +349,8 @@ class _Attempt:
         admission = self.admission
         client = self.may_ask()
         try:
-            offered = exchange.MECHANISM in messages.read_sasl_mechanisms(body)
+            mechanisms = messages.read_sasl_mechanisms(body)
+            offered = exchange.MECHANISM in mechanisms
         except ProtocolViolation as error:
             raise _failed(self.node_id, error.message) from None
         if self.scram is not None:
@@ -368,8 +370,11 @@ class _Attempt:
                 return self.relay(messages.AUTH_SASL, payload)
         self.require_secret(admission.scram_secret if offered else None)
         assert admission.scram_secret is not None
-        self.scram = ScramClient(admission.scram_secret, os.urandom(18).hex().encode())
-        self.channel.send(messages.sasl_initial_response(exchange.MECHANISM, self.scram.first()))
+        tls = self.channel.tls
+        binding = end_point(tls.peer_certificate()) if tls is not None else b""
+        nonce = os.urandom(18).hex().encode()
+        self.scram = ScramClient(admission.scram_secret, nonce, binding=binding, offered=mechanisms)
+        self.channel.send(messages.sasl_initial_response(self.scram.mechanism, self.scram.first()))
         return None
 
     def sasl_continue(self, body: bytes) -> None:
@@ -398,15 +403,20 @@ class _Attempt:
         if client is None:
             raise _failed(self.node_id, "invalid authentication request")
         self.relaying = True
+        bound = False
         if code == messages.AUTH_SASL:
             # a channel to us is not the channel to the backend: binding to it is not on offer
             names = messages.read_sasl_mechanisms(payload[4:])
+            bound = exchange.MECHANISM_PLUS in names
             payload = messages.authentication_sasl([n for n in names if n != exchange.MECHANISM_PLUS])[5:]
         self.keep(messages.message(b"R", payload))
         if code == messages.AUTH_SASL_FINAL:
             return  # goes out together with AuthenticationOk
         gate.tell(client, self.take_out())
-        self.channel.send(messages.message(b"p", gate.read_answer(client)))
+        answer = gate.read_answer(client)
+        if bound:
+            gate.require_unbound(answer)
+        self.channel.send(messages.message(b"p", answer))
 
     # ------------------------------------------------------------ after AuthenticationOk
 

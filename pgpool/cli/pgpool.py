@@ -326,7 +326,7 @@ def _start(command: Command) -> int:
         _say("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...\n")
     # Heavy: everything the children need is imported here, once, before they are forked; stop and reload do without.
     from ..pcp import server as pcp_server
-    from ..roles import doors, notyet, parent, reload  # heavy as well
+    from ..roles import doors, exposed, notyet, parent, reload  # heavy as well
 
     notyet.refuse(settings)
     reload.check_lists(settings)
@@ -334,6 +334,9 @@ def _start(command: Command) -> int:
     rules = reload.read_rules(settings, options)
     for warning in notyet.missing(settings):
         log.warning(warning)
+    exposed.tell_exposed(settings, options, rules)
+    if settings.protect_memory:
+        process.protect_memory()
     sockets.limit_lookups()
     listeners = doors.open_listeners(settings)
     pcp_listeners: list[Listener] = []

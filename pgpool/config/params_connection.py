@@ -73,6 +73,24 @@ ROWS = (
     Param("allow_clear_text_frontend_auth", BOOL, False, RELOAD, AUTHENTICATION,
           "Ask the client for its password in clear text when pool_passwd does not know the user; only when "
           "enable_pool_hba is off.", since="4.0"),
+    Param("auth_query_user", STRING, "", RELOAD, AUTHENTICATION,
+          "Role that asks the primary for the secrets of users whom pool_passwd does not know, and for the members of roles"
+          " in pool_hba.conf; empty means that nobody is asked.", since="ours"),
+    Param("auth_query_password", STRING, "", RELOAD, AUTHENTICATION,
+          "Password of that role; empty means look into pool_passwd.", secret=True, since="ours"),
+    Param("auth_query_database", STRING, "postgres", RELOAD, AUTHENTICATION,
+          "Database in which auth_query is run.", since="ours"),
+    Param("auth_query", STRING,
+          "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin"
+          " AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())", RELOAD, AUTHENTICATION,
+          "Query for the secret of the user $1: his name and an md5 hash or SCRAM-SHA-256 verifier, or that alone. It runs"
+          " with search_path = pg_catalog, and has to leave out who is no longer valid.", since="ours"),
+    Param("max_logins_per_host", INT, 0, RELOAD, AUTHENTICATION,
+          "So many connections from one address may be logging in at a time; further ones are refused. 0 means no limit.",
+          since="ours"),
+    Param("protect_memory", BOOL, False, INIT, AUTHENTICATION,
+          "No process writes a core file or lets others of its user look into its memory, where passwords are.",
+          since="ours"),
 
     Param("ssl", BOOL, False, INIT, TLS, "Use TLS with clients and backends."),
     Param("ssl_key", STRING, "", RELOAD, TLS, "File with the private key."),

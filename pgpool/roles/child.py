@@ -142,7 +142,6 @@ class Child:
         worker = self.worker
         door = worker.door
         door.tls = tls.server_context(worker.settings) is not None
-        door.limit = float(worker.settings.authentication_timeout)
         before = door.served
         client = door.wait(-1 if due is None else int(due * 1000) + 1)
         if door.served > before:

@@ -29,6 +29,7 @@ from ..system.notify import Notifier
 from ..system.sockets import Listener
 from . import child, commands, files, health, metrics, srcheck
 from .collector import Collector
+from .exposed import tell_exposed
 from .failover import Failover
 from .late import Latecomers
 from .nursery import Nursery, Place
@@ -389,6 +390,7 @@ class Parent:
             self._adopt(new)
         self.prober.passwords = read_passwords(self.settings, self.options)
         self._reload_rules()
+        tell_exposed(self.settings, self.options, self.rules)
         self.nursery.send(signals.SIGHUP)
         self.collector.send(signals.SIGHUP)
 

@@ -190,7 +190,7 @@ class SrCheck(Loop):
         try:
             argv = shlex.split(settings.replication_delay_source_cmd)
             argv += [f"{b.hostname}:{b.port}" for b in standbys]
-            code, output = process.run(argv, timeout=limit)
+            code, output = process.run(argv, env=process.outer_environment(), timeout=limit)
             words = output.strip().split() if code == 0 else []
             delays = [float(word) for word in words]
             if code or len(delays) != len(standbys) or not all(math.isfinite(d) for d in delays):

@@ -75,6 +75,7 @@ def welcome(worker: Worker, channel: Channel, came: Newcomer) -> None:
         peer = replace(peer, name=sockets.host_name(peer.host))
     if settings.log_connections:
         log.log(LOG, "new connection received", detail=f"connecting host={peer.label} port={peer.port}")
+    crowded(worker, peer)
     channel.pending = came.data
     startup = gate.read_first(channel, None if peer.is_unix else tls.server_context(settings), came.asked)
     if isinstance(startup, CancelRequest):
@@ -128,6 +129,13 @@ def cancel(worker: Worker, request: CancelRequest) -> None:
             log.log(LOG, failed.message, detail=failed.detail)
 
 
+def crowded(worker: Worker, peer: Peer) -> None:
+    """max_logins_per_host: whoever opens connections and does not log in cannot keep all children for himself."""
+    limit = worker.settings.max_logins_per_host
+    if limit and not peer.is_unix and worker.shared.logins_from(peer.host) > limit:
+        raise SessionFatal(f"too many connections from {peer.host} are logging in", sqlstate="53300")
+
+
 def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer, came: Newcomer) -> None:
     """A session: admission, links, the loop, the farewell."""
     reserved = worker.settings.reserved_connections
@@ -142,7 +150,9 @@ def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer, cam
             hint="repair the backend nodes and restart pgpool",
             sqlstate="08S01",
         )
-    admission = gate.admit(channel, startup, worker.settings, worker.hba, worker.passwords, peer)
+    admission = gate.admit(
+        channel, startup, worker.settings, worker.hba, worker.passwords, peer, catalog=worker.catalog(primary_id)
+    )
     session, greeting = begin(worker, channel, startup, peer, admission, primary_id)
     if not channel.answered and channel.tls is None and came.data:
         session.newcomer, session.greeting = came, greeting

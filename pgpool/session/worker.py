@@ -11,6 +11,7 @@ from random import random
 from pgpool._fastpath import Door, Relay
 from pgpool.auth.hba import Hba
 from pgpool.auth.passwd import PasswordFile
+from pgpool.backend.catalog import Catalog
 from pgpool.backend.pool import Pool
 from pgpool.backend.relcache import Relcache
 from pgpool.config.settings import Settings
@@ -84,6 +85,13 @@ class Worker:
         """The password for our own connections as ``user``: the configured one, decrypted, or that of pool_passwd."""
         admission = self.passwords.own(user, configured) if self.passwords is not None else None
         return messages.text(admission.password) if admission is not None and admission.password else ""
+
+    def catalog(self, node_id: int) -> Catalog | None:
+        """Whom to ask about a client's secret and roles; None where auth_query_user is not set."""
+        if not self.settings.auth_query_user or self.passwords is None:
+            return None
+        backend = next(b for b in self.settings.backends if b.id == node_id)
+        return Catalog(backend, self.settings, self.passwords, wakeup_fd=self.wakeup_fd, on_wake=self.woken)
 
     def node(self, node_id: int) -> NodeView | None:
         return next((n for n in self.nodes() if n.id == node_id), None)

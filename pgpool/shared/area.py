@@ -211,6 +211,10 @@ class Shared:
         """How many children serve a client now (reserved_connections, smart shutdown)."""
         return sum(child.connected for child in self.children)
 
+    def logins_from(self, host: str) -> int:
+        """How many children are busy with a client from ``host`` that has not logged in yet (max_logins_per_host)."""
+        return sum(child.logs_in(host) for child in self.children)
+
     def child_of(self, pid: int) -> Child | None:
         """The child with this pid."""
         return next((c for c in self.children if pid and c.pid == pid), None)

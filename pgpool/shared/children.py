@@ -201,6 +201,12 @@ class Child:
     def connected(self) -> bool:
         return bool(self._cell.get("connected"))
 
+    def logs_in(self, host: str) -> bool:
+        """Is its client from ``host``, and not logged in yet?"""
+        if not self.connected or self.status is not ChildStatus.CONNECTING:
+            return False
+        return to_text(self._cell.get("client_host")) == host
+
     @property
     def balance_node(self) -> int:
         return self._cell.get("balance_node")

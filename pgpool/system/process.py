@@ -28,6 +28,7 @@ parent_only: set[int] = set()
 """Descriptors that a forked process closes at once: only its parent needs them."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _parent_pid = 0
 _libc: ctypes.CDLL | None = None
 
@@ -91,6 +92,12 @@ def die_with_parent(signum: int = signals.SIGINT) -> None:
         log.warning("could not ask for a signal at the death of the parent process")
     if _parent_pid and os.getppid() != _parent_pid:
         raise ProcessExit(EXIT_QUIT, "the parent process is gone")
+
+
+def protect_memory() -> None:
+    """No core file, and no look from outside into the memory of this process and of all it forks (not: executes)."""
+    if _prctl(_PR_SET_DUMPABLE, 0) != 0:
+        log.warning("could not protect the memory of this process")
 
 
 def parent_is_gone() -> bool:
@@ -166,16 +173,25 @@ def stand_alone() -> None:
     signals.install(())
 
 
+_OURS = ("PYTHON", "PGPOOL_PARAMS_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
+
+
+def outer_environment() -> dict[str, str]:
+    """The environment for an operator's command: ours without what is meant for this program alone (its interpreter;
+    in a container, its parameters with their passwords; the service manager's sockets)."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+
+
 def run_told(command: str, tell: Callable[[str], None]) -> int:
     """Run a shell command like system(3); ``tell`` gets each line it prints. Only for a process forked for this.
 
-    The command gets stdio and no other descriptor, and no variable meant for our interpreter. Returns its exit code
+    The command gets stdio and no other descriptor, and ``outer_environment``. Returns its exit code
     (negative: killed by that signal). What it leaves running may go on printing: nobody hears it, nothing breaks.
     """
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     with subprocess.Popen(
-        command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
-    ) as running:
+        command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=outer_environment(),
+    ) as running:  # fmt: skip
         assert running.stdout is not None
         out = running.stdout.fileno()
         left, ended = b"", False

@@ -161,7 +161,7 @@ def _passphrase(key: str, command: str, made: Contexts) -> bytes:
         return b""
     words = command.replace("%%", "\0").replace("%p", PROMPT).replace("\0", "%")
     try:
-        code, text = process.run(["/bin/sh", "-c", words], timeout=PASSPHRASE_WAIT)
+        code, text = process.run(["/bin/sh", "-c", words], env=process.outer_environment(), timeout=PASSPHRASE_WAIT)
     except (OSError, TimeoutError) as error:
         raise TlsError(f"ssl_passphrase_command failed: {error}") from None
     if code:

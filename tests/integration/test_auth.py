@@ -91,9 +91,9 @@ def make(guarded: Cluster, pool_passwd: str, proxy_kind: str):
     made: list[Pgpool] = []
     rules = "host all postgres all trust\n" + "".join(f"host via_{f} all all {HBA.get(f, f)}\n" for f in FRONTS)
 
-    def build(files: dict[str, str] | None = None, binary: str = "", **settings: object) -> Pgpool:
+    def build(files: dict[str, str] | None = None, binary: str = "", nodes: int = 2, **settings: object) -> Pgpool:
         contents = {"pool_hba.conf": rules, "pool_passwd": pool_passwd, "key": KEY + "\n", **(files or {})}
-        pgpool = Pgpool(guarded.nodes, settings, binary=binary or proxy_kind, files=contents)
+        pgpool = Pgpool(guarded.nodes[:nodes], settings, binary=binary or proxy_kind, files=contents)
         made.append(pgpool)
         Path(pgpool.place / "key").chmod(0o600)
         pgpool.options = ("-k", str(pgpool.place / "key"))
@@ -177,11 +177,24 @@ def test_matrix(request: pytest.FixtureRequest, front: str, backend: str, form: 
     assert expected(front, backend, form) in attempt(pgpool, database, role, SECRET)
 
     wrong, none = attempt(pgpool, database, role, "wrong"), attempt(pgpool, database, role, None)
-    open_door = (front in ("off", "clear", "trust") and backend == "trust") or (
-        # the administrator's trust line and a stored secret that this backend takes
-        front == "trust" and (form in ("text", "aes", "plain") or (form == "md5" and backend == "md5"))
-    )
-    assert (wrong == "ok", none == "ok") == (open_door, open_door), (wrong, none)
+    opens = open_door(front, backend, form)
+    assert (wrong == "ok", none == "ok") == (opens, opens), (wrong, none)
+
+
+def settings_of(front: str) -> dict[str, object]:
+    return {"off": {}, "clear": {"allow_clear_text_frontend_auth": True}}.get(front, {"enable_pool_hba": True})
+
+
+@pytest.mark.parametrize("front", ["off", "clear", *FRONTS])
+def test_matrix_on_one_backend(make, front: str) -> None:
+    """The same with a single server in raw mode, whose links are used again by whoever comes next."""
+    pgpool = make(nodes=1, backend_clustering_mode="raw", num_init_children=2, max_pool=24, **settings_of(front))
+    database = "app" if front in ("off", "clear") else f"via_{front}"
+    for backend in BACKENDS:
+        for form in FORMS:
+            role, case = f"{backend}_{form}", (front, backend, form)
+            assert expected(*case) in attempt(pgpool, database, role, SECRET), case
+            assert (attempt(pgpool, database, role, "wrong") == "ok") == open_door(*case), case
 
 
 #: (front, backend, form) that the incumbent (4.3.5) lets in and we do not: nobody checked what the client typed.
@@ -190,11 +203,11 @@ VOUCHED = {("password", "trust", "none")}
 
 @pytest.mark.versus
 @pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's pgpool2 is not installed")
-@pytest.mark.parametrize("front", ["off", "clear", *FRONTS])
-def test_matrix_beside_the_incumbent(make, front: str) -> None:
+@pytest.mark.parametrize(("front", "nodes"), [("off", 1), ("clear", 1), ("off", 2), ("clear", 2), *((f, 2) for f in FRONTS)])
+def test_matrix_beside_the_incumbent(make, front: str, nodes: int) -> None:
     """Who gets into Debian's pgpool gets into ours, and with a wrong password or none nobody gets into ours only."""
-    settings = {"off": {}, "clear": {"allow_clear_text_frontend_auth": True}}.get(front, {"enable_pool_hba": True})
-    theirs = make(binary="debian", **settings)
+    mode = {"backend_clustering_mode": "raw"} if nodes == 1 else {}
+    theirs = make(binary="debian", nodes=nodes, **mode, **settings_of(front))
     database = "app" if front in ("off", "clear") else f"via_{front}"
     for backend in BACKENDS:
         for form in FORMS:

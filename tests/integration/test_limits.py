@@ -1,112 +1,89 @@
-"""What ends a client, a child or a backend connection by time or by number; a reload reaches every parameter it may change
-(behaviour.md 2, 14; parameters.tsv)."""
+"""Limits before trust: what somebody who has not logged in can take from the others."""
 
-import re
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
 import time
 
-import psycopg
+import psutil
 import pytest
 
-from pgpool.config.param import BOOL, ENUM, INIT, INT, INT64
-from pgpool.config.params import PARAMS
-from tests.support.pgpool import show
-from tests.support.places import wait_until
+from tests.support.servers import wait_until
+from tests.support.wire import SSL_REQUEST, startup
 
 pytestmark = pytest.mark.needs_pgpool
 
-LEFT_ALONE = {
-    "use_watchdog": "it needs other pgpools",
-    "process_management_mode": "its spare children do not go with one child",
-    "failover_owner": "another owner asks the servers in another way",
-    "health_check_test": "it would break the health checks of this very pgpool",
-    "sr_check_period": "so that the roles stay known",
-}
-"""Parameters that the test of all parameters does not touch."""
+
+@pytest.fixture(scope="module")
+def door(shared):
+    return shared(num_init_children=6, max_logins_per_host=2, authentication_timeout=8)
 
 
-def child_pid(pgpool) -> int:
+def silent(pgpool, source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection((pgpool.host, pgpool.port), 10, (source, 0))
+
+
+def test_one_host_cannot_take_all_children(door):
+    held = [silent(door, "127.0.0.3") for _ in range(2)]
+    try:
+        held[0].sendall(startup(user="postgres", database="app")[:9])
+        held[1].sendall(SSL_REQUEST)
+        wait_until(lambda: held[1].recv(1) == b"N", "both to be served")
+        for _ in range(3):
+            with silent(door, "127.0.0.3") as third:
+                answer = third.recv(1000)
+                assert b"C53300\0" in answer and b"too many connections from 127.0.0.3 are logging in" in answer
+                assert third.recv(1) == b""
+        # others come in, as often as they like: who has logged in does not count
+        with contextlib.ExitStack() as stack:
+            sessions = [stack.enter_context(door.connect()) for _ in range(4)]
+            assert all(conn.execute("SELECT 1").fetchone() == (1,) for conn in sessions)
+    finally:
+        for sock in held:
+            sock.close()
+
+    def welcome() -> bool:
+        with silent(door, "127.0.0.3") as again:
+            again.sendall(startup(user="postgres", database="app"))
+            return again.recv(1) == b"R"
+
+    wait_until(welcome, "the host to be let in again", 10)
+
+
+def test_limits_hold_for_bytes_and_time_together(door):
+    """Every way to stay without logging in ends at authentication_timeout, at no cost of memory or processor."""
+    used = sum(sum(p.cpu_times()[:2]) for p in door.family())
+    began = time.monotonic()
+    with silent(door, "127.0.0.4") as dripping, silent(door, "127.0.0.4") as half:
+        half.sendall(startup(user="postgres", database="app")[:30])
+        dripping.sendall(b"\0\0\x27\x10")  # promises the longest packet there is
+        ended = set()
+        while len(ended) < 2 and time.monotonic() - began < 15:
+            for sock in {dripping, half} - ended:
+                sock.settimeout(0.3)
+                try:
+                    if sock.recv(100) == b"":
+                        ended.add(sock)
+                    elif sock is dripping:
+                        sock.sendall(b"\0")
+                except TimeoutError:
+                    pass
+                except OSError:
+                    ended.add(sock)
+    assert len(ended) == 2 and 6 < time.monotonic() - began < 12
+    assert sum(sum(p.cpu_times()[:2]) for p in door.family()) - used < 1
+    assert all(p.memory_info().rss < 200 << 20 for p in door.family())
+
+
+def test_memory_is_protected(make_pgpool):
+    """The kernel gives the files of such a process in /proc to root, and writes no core."""
+    pgpool = make_pgpool({"protect_memory": True, "num_init_children": 2, "max_pool": 1})
     with pgpool.connect() as conn:
-        return pgpool.child_of(conn).pid
-
-
-def test_child_max_connections(make_pgpool):
-    pgpool = make_pgpool({"num_init_children": 1, "child_max_connections": 3})
-    pids = []
-    while len(set(pids)) < 3:
-        pids.append(child_pid(pgpool))
-        assert len(pids) < 12
-    runs = [pids.count(pid) for pid in dict.fromkeys(pids)]
-    assert runs[1] == 3, pids  # the first one has served the probe of the start too
-
-
-def test_child_life_time(make_pgpool):
-    """An idle child that has served somebody is replaced; who has served nobody stays."""
-    pgpool = make_pgpool({"num_init_children": 4, "child_life_time": 1})
-    served = child_pid(pgpool)
-    others = {p.pid for p in pgpool.family()} - {served}
-    wait_until(lambda: served not in {p.pid for p in pgpool.family()}, "the child to be replaced", 20)
-    assert len(others & {p.pid for p in pgpool.family()}) >= 2
-    assert "exits with status" in pgpool.log_text()
-
-
-def test_client_idle_limit(make_pgpool):
-    pgpool = make_pgpool({"num_init_children": 2, "client_idle_limit": 1})
-    with pgpool.connect() as idle, pgpool.connect() as busy:
-        until = time.monotonic() + 2.5
-        while time.monotonic() < until:
-            busy.execute("SELECT 1")
-            time.sleep(0.2)
-        with pytest.raises(psycopg.OperationalError):
-            idle.execute("SELECT 1")
-        assert busy.execute("SELECT 2").fetchone() == (2,)
-    assert child_pid(pgpool)
-
-
-def test_countdowns(make_pgpool):
-    """SHOW tells how long an idle client and an idle child still have."""
-    pgpool = make_pgpool({"num_init_children": 2, "client_idle_limit": 100, "child_life_time": 300})
-    pids = set()
-    for _ in range(2):
-        with pgpool.connect() as one, pgpool.connect() as two:
-            pids |= {pgpool.child_of(one).pid, pgpool.child_of(two).pid}
-    with pgpool.connect() as conn:
-        mine = str(pgpool.child_of(conn).pid)
-        row = next(r for r in show(conn, "pool_pools") if r["pool_pid"] == mine and r["pool_connected"] == "1")
-        assert re.fullmatch(r"\d+ \(1:\d\d before client disconnected\)", row["client_idle_duration"])
-        other = next(row for row in show(conn, "pool_processes") if row["pool_pid"] != mine)
-        assert re.fullmatch(r"\S+ \S+ \([45]:\d\d before process restarting\)", other["start_time"])
-        own = next(row for row in show(conn, "pool_processes") if row["pool_pid"] == mine)
-        assert "before" not in own["start_time"]
-
-
-def other_value(param) -> str | None:
-    """A value for the file that is not the default one; None when there is none that is sure to be taken."""
-    if param.type == BOOL:
-        return "off" if param.default else "on"
-    if param.type in (INT, INT64):
-        higher = max(param.default + 1, param.min)
-        return str(higher if param.max is None or higher <= param.max else param.default - 1)
-    if param.type == ENUM:
-        return next((repr(choice) for choice in param.choices if choice != param.default), None)
-    return None
-
-
-def test_a_reload_reaches_every_parameter_it_may_change_and_names_the_others(make_pgpool):
-    """All numbers, switches and choices of the table at once; a session that runs sees each new value."""
-    pgpool = make_pgpool({"num_init_children": 1})
-    fixed = {re.sub(r"\d+$", "", name) for name in pgpool.settings} | LEFT_ALONE.keys()
-    choice = {p.name: other_value(p) for p in PARAMS if p.name not in fixed and not p.indexed}
-    wanted = {name: value for name, value in choice.items() if value is not None}
-    pgpool.conf.write_text(pgpool.conf.read_text() + "".join(f"{name} = {value}\n" for name, value in wanted.items()))
-    live = [p.name for p in PARAMS if p.name in wanted and p.context != INIT]
-    restart = [p.name for p in PARAMS if p.name in wanted and p.context == INIT]
-    assert len(live) > 60 and len(restart) > 20
-    with pgpool.connect() as conn:
-        before = {name: conn.execute(f"PGPOOL SHOW {name}").fetchone() for name in live}
-        mark = pgpool.mark()
-        pgpool.reload()
-        wait_until(lambda: conn.execute("PGPOOL SHOW log_statement").fetchone() == ("on",), "the reload")
-        same = [name for name in live if conn.execute(f"PGPOOL SHOW {name}").fetchone() == before[name]]
-    assert same == []
-    told = pgpool.log_since(mark)
-    assert [n for n in restart if f'parameter "{n}" cannot be changed without restarting pgpool' not in told] == []
+        assert conn.execute("SELECT 1").fetchone() == (1,)
+    family = [psutil.Process(pgpool.process.pid), *pgpool.family()]
+    assert len(family) > 3
+    if family[0].uids().real == 0:
+        pytest.skip("of root's processes this cannot be seen from outside")
+    assert {os.stat(f"/proc/{process.pid}/environ").st_uid for process in family} == {0}

@@ -18,6 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pgpool.auth import exchange
+from pgpool.auth.binding import end_point
+from pgpool.wire import messages
 from pgpool.wire.startup import ssl_request, startup_packet
 from tests.support.places import give, short_dir, wait_until
 from tests.support.servers import Pgpool, Postgres
@@ -92,7 +95,10 @@ def server(pki):
             os.chmod(made.data / name, 0o600)
             give(made.data / name)
         made.execute("CREATE ROLE alice LOGIN")
-        hba = "local all all trust\nhostssl all alice all cert\nhost all all all trust\n"
+        with made.connect("postgres") as conn:
+            conn.execute("SET password_encryption = 'scram-sha-256'")
+            conn.execute("CREATE ROLE bound LOGIN PASSWORD 'pencil'")
+        hba = "local all all trust\nhostssl all alice all cert\nhost all bound all scram-sha-256\nhost all all all trust\n"
         (made.data / "pg_hba.conf").write_text(hba)
         made.stop()
         made.configure(ssl="on", ssl_cert_file="pgpool.crt", ssl_key_file="pgpool.key", ssl_ca_file="ca.crt")
@@ -201,6 +207,71 @@ def test_our_certificate_to_the_backend(server, pki):
         made.start()
         with made.connect(user="alice", sslmode="require") as conn:
             assert conn.execute("SELECT current_user").fetchone()[0] == "alice"
+    finally:
+        made.remove()
+
+
+HOW = {
+    "hba": {"enable_pool_hba": True},
+    "off": {},
+    "query": {"auth_query_user": "postgres"},
+    "relay": {"pool_passwd": ""},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_channel_binding(server, pki, how):
+    """SCRAM-SHA-256-PLUS with clients and with backends: libpq takes it where it is offered, and can insist on it."""
+    mark = len(server.log_text())
+    made = Pgpool([server], tls_settings(pki, **HOW[how]), files={
+        "pool_hba.conf": "host all bound all scram-sha-256\nhost all all all trust\n",
+        "pool_passwd": "" if how == "query" else "bound:TEXTpencil\n",
+    })  # fmt: skip
+    options = {"user": "bound", "sslmode": "require"}
+    try:
+        made.start()
+        if how == "relay":
+            with pytest.raises(psycopg.OperationalError, match="channel binding"):
+                made.connect(**options, password="pencil", channel_binding="require").close()
+            with pytest.raises(psycopg.OperationalError, match=r"cannot be passed through.*\n.*channel_binding=disable"):
+                made.connect(**options, password="pencil").close()
+            made.connect(**options, password="pencil", channel_binding="disable").close()
+            return
+        for binding in ("require", "prefer", "disable"):
+            for _ in range(2):  # the second time on a pooled connection
+                with made.connect(**options, password="pencil", channel_binding=binding) as conn:
+                    assert conn.execute("SELECT current_user").fetchone() == ("bound",)
+            with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+                made.connect(**options, password="wrong", channel_binding=binding).close()
+        with pytest.raises(psycopg.OperationalError, match="channel binding"):
+            made.connect(user="bound", sslmode="disable", password="pencil", channel_binding="require").close()
+        made.connect(user="bound", sslmode="disable", password="pencil").close()
+        assert "channel-binding" not in server.log_text()[mark:]
+    finally:
+        made.remove()
+
+
+def test_binding_to_another_certificate_is_refused(server, pki):
+    """Somebody in the middle with a certificate of his own: the client's proof is of no use to him."""
+    made = Pgpool([server], tls_settings(pki, enable_pool_hba=True), files={
+        "pool_hba.conf": "host all bound all scram-sha-256\nhost all all all trust\n", "pool_passwd": "bound:TEXTpencil\n",
+    })  # fmt: skip
+    context = ssl.create_default_context(cafile=pki["ca.crt"])
+    der = ssl.PEM_cert_to_DER_cert(Path(pki["ca.crt"]).read_text())
+    mine = exchange.ScramClient(
+        b"pencil", b"nonce", binding=end_point(der), offered=(exchange.MECHANISM_PLUS, exchange.MECHANISM)
+    )
+    try:
+        made.start()
+        with socket.create_connection((made.host, made.port), 10) as raw:
+            raw.sendall(ssl_request())
+            assert raw.recv(1) == b"S"
+            with context.wrap_socket(raw, server_hostname="localhost") as sock:
+                sock.sendall(startup_packet(user="bound", database="app"))
+                assert b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0" in sock.recv(1000)
+                sock.sendall(messages.sasl_initial_response(mine.mechanism, mine.first()))
+                sock.sendall(messages.sasl_response(mine.final(sock.recv(1000)[9:])))
+                assert b"unexpected SCRAM channel-binding attribute" in sock.recv(1000)
     finally:
         made.remove()
 

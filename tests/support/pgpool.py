@@ -76,6 +76,7 @@ class Pgpool:
         }
         for name, text in {**defaults, **(files or {})}.items():
             (self.place / name).write_text(text)
+            (self.place / name).chmod(0o600)
         self.write_conf()
 
     def _base(self) -> dict[str, object]:

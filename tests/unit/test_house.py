@@ -57,7 +57,7 @@ OS_DOORS = {
 }  # fmt: skip
 """Functions of os -> the only files that use them."""
 
-PURE = ("errors.py", "model.py", "wire/", "policy/", "sql/", "auth/exchange.py")
+PURE = ("errors.py", "model.py", "wire/", "policy/", "sql/", "auth/exchange.py", "auth/binding.py")
 IMPURE = {
     "os", "socket", "ssl", "select", "selectors", "mmap", "fcntl", "signal", "subprocess", "time", "random", "secrets",
     "threading", "asyncio", "multiprocessing", "tempfile", "shutil",

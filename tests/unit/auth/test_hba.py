@@ -32,6 +32,10 @@ class Fake:
             raise OSError("unknown")
         return self.addresses[name]
 
+    def roles_of(self, user: str) -> set[str]:
+        self.asked += 1
+        return {"bob": {"bob", "staff", "shop"}}.get(user, {user})
+
     def interfaces(self) -> list:
         return [ipaddress.ip_interface(a) for a in ("127.0.0.1/8", "192.168.1.5/24", "fd00::5/64")]
 
@@ -102,9 +106,16 @@ def test_address(line: str, host: str, hit: bool) -> None:
         ("other", "all", False),
         ("all", "al", False),
         ("sameuser", "all", False),
-        ("samerole", "all", False),
-        ("samegroup", "all", False),
-        ("all", "+bob", False),
+        ("samerole", "all", True),
+        ("samegroup", "all", True),
+        ('"samerole"', "all", False),
+        ("all", "+bob", True),
+        ("all", "+staff", True),
+        ("all", "+other,+staff", True),
+        ("all", "+other", False),
+        ("all", '"+staff"', False),
+        ("all", '+"staff"', True),
+        ("all", "staff", False),
         ('"all"', "all", False),
         ("all", '"all"', False),
         ('"shop"', '"bob"', True),
@@ -132,6 +143,7 @@ def test_keywords_are_words_only_without_quotes() -> None:
     assert method('host "sameuser" all all md5', database="sameuser") == "md5"
     assert method('host all "+bob" all md5', user="+bob") == "md5"
     assert method("host all +bob all md5", user="+bob") == "-"
+    assert method("host samerole all all md5", database="samerole") == "-"
     assert method('host "with blank, and comma" all all md5', database="with blank, and comma") == "md5"
 
 

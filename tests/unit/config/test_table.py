@@ -16,6 +16,10 @@ def test_the_table_has_exactly_the_names_of_the_reference_and_ours():
     ours = {param.name for param in PARAMS if param.since == "ours"}
     assert {param.name for param in PARAMS} - ours == {row[0] for row in FACTS}
     assert ours == {
+        "auth_query",
+        "auth_query_database",
+        "auth_query_password",
+        "auth_query_user",
         "backend_sslcert",
         "backend_sslkey",
         "backend_sslmode",
@@ -25,10 +29,12 @@ def test_the_table_has_exactly_the_names_of_the_reference_and_ours():
         "failover_owner",
         "failover_wait_timeout",
         "log_format",
+        "max_logins_per_host",
         "metrics_listen_addresses",
         "metrics_port",
         "notice_routing_reason",
         "pcp_protocol_version",
+        "protect_memory",
         "recovery_method",
     }
 

@@ -210,3 +210,26 @@ def test_daemonize(tmp_path):
 def test_a_daemon_that_fails_before_it_is_ready(tmp_path):
     done, _ = start_daemon(tmp_path, "fails")
     assert (done.returncode, done.stderr) == (process.EXIT_FATAL, "complaint")
+
+
+def test_commands_do_not_get_what_is_meant_for_us_alone(monkeypatch):
+    for name in ("PGPOOL_PARAMS_SR_CHECK_PASSWORD", "PYTHONPATH", "NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC"):
+        monkeypatch.setenv(name, "S3CRET")
+    monkeypatch.setenv("OF_THE_OPERATOR", "kept")
+    lines = []
+    assert process.run_told("env; ls /proc/self/fd | wc -l", lines.append) == 0
+    assert "OF_THE_OPERATOR=kept" in lines and any(line.startswith("PATH=") for line in lines)
+    assert "S3CRET" not in " ".join(lines)
+    assert int(lines[-1]) <= 4  # stdio, and the directory that ls reads
+
+
+def test_protected_memory_is_inherited_by_forks():
+    dumpable = ctypes.CDLL(None).prctl
+    get = 3
+    assert dumpable(get, 0, 0, 0, 0) == 1
+
+    def protected() -> int:
+        process.protect_memory()
+        return code_of(process.fork(lambda: 40 + dumpable(get, 0, 0, 0, 0)))
+
+    assert code_of(process.fork(protected)) == 40

@@ -1,0 +1,29 @@
+"""A few seconds of `python -m tests.fuzz live`."""
+
+import random
+
+import pytest
+
+from tests.fuzz import live
+from tests.support.wire import startup
+
+pytestmark = pytest.mark.needs_pgpool
+
+
+@pytest.fixture
+def pgpool(make_pgpool):
+    return make_pgpool(live.SETTINGS, files=live.FILES)
+
+
+def test_bytes_against_a_running_pgpool(pgpool, cluster):
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    outcome = live.run(pgpool, cluster, 6, seed)
+    assert not outcome.faults, f"seed {seed}:\n" + "\n".join(outcome.faults)
+    assert outcome.connections > 50 and len(outcome.kinds) == 5
+
+
+def test_somebody_let_in_would_be_noticed(pgpool, monkeypatch):
+    """The check can fail: a user who is trusted plays one who is not."""
+    monkeypatch.setattr(live, "_bytes", lambda dice, kind: startup(user="postgres", database="app"))
+    assert "let in without a password" in live.attack(pgpool, 1, 1).faults[0]
