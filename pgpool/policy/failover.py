@@ -325,6 +325,20 @@ def _has_another_history(claim: Answer, last: Answer) -> bool:
     return 0 < claim.timeline < last.timeline
 
 
+def lost_primary(kept_out: tuple[Answer, ...], used: tuple[Answer, ...]) -> int:
+    """The node that is the primary of those in use, and is kept out by an old status file; -1 when that is not sure.
+
+    ``kept_out``: what nodes say that were stored as down and never taken out since. All nodes in use must have answered that
+    they are standbys, of its database system and on no later timeline; and there must be one such node only.
+    """
+    claims = [answer for answer in kept_out if answer.in_recovery is False and answer.system]
+    if len(claims) != 1 or not used:
+        return -1
+    [claim] = claims
+    follows = [a.in_recovery is True and a.system == claim.system and a.timeline <= claim.timeline for a in used]
+    return claim.node_id if all(follows) else -1
+
+
 def false_primaries(
     claims: tuple[int, ...], upstreams: Mapping[int, tuple[str, int] | None], places: Mapping[int, tuple[str, int]]
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:

@@ -97,6 +97,8 @@ class Failover:
         """The last ones there were: what commands call the old ones."""
         self._followed: Callable[[], bool] = lambda: True
         """Has follow_primary_command ended?"""
+        self._outside = -1
+        """A primary that is not in use, as the log was told."""
         self._owed: Job | None = None
         """Its primary was not found yet: the others are told to follow it when it is."""
 
@@ -410,6 +412,8 @@ class Failover:
                 log.log(LOG, f"find_primary_node: primary node id is {primary}")
                 shared.set_primary(primary)
                 return
+            if loud and self._boss.prober.account()[0]:
+                self._look_outside(nodes)
             if end is not None and self._boss.clock() >= end:
                 log.log(LOG, "find_primary_node_repeatedly: expired, no primary node was found")
                 return
@@ -418,6 +422,20 @@ class Failover:
                 self._backlog.append(Ask(Change.FIND_PRIMARY, (), Cause.SR_CHECK))
                 return
             yield QUICK_LOOK
+
+    def _look_outside(self, nodes: tuple[NodeView, ...]) -> None:
+        """No node in use is the primary. Is one that an old status file calls down? auto_failback attaches it."""
+        node_id = self._census.kept_out(nodes)
+        if node_id < 0 or node_id == self._outside:
+            return
+        self._outside = node_id
+        text = f"node {node_id} is the primary of the others, and down in the status file"
+        if self._boss.settings.auto_failback:
+            log.log(LOG, f"{text}: it is attached (auto_failback)")
+            self._backlog.append(Ask(Change.ATTACH, (node_id,), Cause.OPERATOR))
+            return
+        hint = "attach it with pcp_attach_node, start pgpool with -D, or switch auto_failback on"
+        log.warning(f"{text}: no statement can write", hint=hint)
 
     def reloaded(self) -> None:
         """The settings have changed: what could not be asked may be asked now."""

@@ -36,7 +36,7 @@ from .nursery import Nursery, Place
 from .options import Options
 from .probe import Prober
 from .reload import read_again, read_passwords, read_rules
-from .search import settle_without_asking, state_number
+from .search import STORED_DOWN, settle_without_asking, state_number
 from .sparing import Sparing
 
 _HANDLED = (
@@ -215,7 +215,7 @@ class Parent:
         for node_id in used:
             if stored.states.get(node_id) is NodeState.DOWN:
                 log.log(LOG, f"reading status file: {node_id} th backend is set to down status")
-                self.shared.set_node_state(node_id, NodeState.DOWN, "down in the status file")
+                self.shared.set_node_state(node_id, NodeState.DOWN, STORED_DOWN)
 
     def populate(self) -> None:
         """A place for every process."""

@@ -24,6 +24,10 @@ NOT_SERVING = ("57P01", "57P02", "57P03")
 """SQLSTATEs of a server that starts up, shuts down or recovers from a crash."""
 _DEFAULT_LIMIT = 10.0
 _IDENTITY = "SELECT pg_walfile_name(pg_current_wal_lsn()), system_identifier FROM pg_control_system()"
+_HISTORY = (
+    "SELECT GREATEST(timeline_id, (SELECT max(received_tli) FROM pg_stat_wal_receiver)), system_identifier "
+    "FROM pg_control_checkpoint(), pg_control_system()"
+)
 _AUTH_OK = (0).to_bytes(4, "big")
 _BEFORE_READY = (b"S", b"K", b"N", b"v")
 
@@ -126,12 +130,16 @@ class Prober:
             if link is not None:
                 hang_up(link)
 
-    def identity(self, backend: BackendConf) -> tuple[int, str]:
-        """(timeline, system identifier) of a primary; (0, '') when it does not say (some managed services do not)."""
+    def identity(self, backend: BackendConf, *, standby: bool = False) -> tuple[int, str]:
+        """(timeline, system identifier) of a primary, or of a ``standby``; (0, '') when it does not say (some managed
+        services do not)."""
         user, password, database = self.account()
         link = None
         try:
             link = self.connect(backend, user, password, database, time.monotonic() + self.limit())
+            if standby:
+                [[timeline, system]] = simple_query(link.channel, _HISTORY, backend.id)
+                return int(timeline or "0"), system or ""
             [[walfile, system]] = simple_query(link.channel, _IDENTITY, backend.id)
             return int((walfile or "0")[:8], 16), system or ""
         except (PgpoolError, ValueError):

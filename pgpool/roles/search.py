@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..model import ClusterMode, NodeState, NodeView
 from ..policy.commands import Happening
-from ..policy.failover import Answer, Found, Rules, Sessions, choose_primary, primary_without_asking
+from ..policy.failover import Answer, Found, Rules, Sessions, choose_primary, lost_primary, primary_without_asking
 from ..system.logs import Level, log
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..shared import Shared
     from .probe import Prober
+
+STORED_DOWN = "down in the status file"
+"""Why a node is down that no request of this run has taken out."""
 
 
 class Boss(Protocol):
@@ -70,6 +73,22 @@ class Census:
         if found.primary >= 0 and answers[found.primary].system:
             self._last = answers[found.primary]
         return found.primary
+
+    def kept_out(self, nodes: tuple[NodeView, ...]) -> int:
+        """The primary of the nodes in use, when the status file of an earlier run keeps it out; -1: none for sure."""
+        shared, prober, backends = self._boss.shared, self._boss.prober, self._boss.settings.backends
+
+        def answer(node: NodeView) -> Answer:
+            in_recovery = prober.ask_recovery(backends[node.id])[0]
+            if in_recovery is None:
+                return Answer(node.id, None)
+            return Answer(node.id, in_recovery, *prober.identity(backends[node.id], standby=in_recovery))
+
+        stored = [node for node in nodes if shared.nodes[node.id].view().reason == STORED_DOWN]
+        claims = tuple(answer(node) for node in stored)
+        if not any(claim.in_recovery is False for claim in claims):
+            return -1
+        return lost_primary(claims, tuple(answer(node) for node in nodes if node.usable))
 
     def _tell(self, found: Found, answers: dict[int, Answer]) -> None:
         if found.others:

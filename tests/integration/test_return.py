@@ -108,3 +108,23 @@ def test_an_old_primary_is_not_taken_for_the_new_one(make_pgpool, own_cluster: C
         conn.execute("CREATE TABLE lost ()")
     assert old.value("SELECT to_regclass('lost')") is None
     pgpool.forgiven += ("says it is the primary",)
+
+
+@pytest.mark.parametrize("auto_failback", [True, False])
+def test_a_status_file_that_keeps_the_primary_out(make_pgpool, cluster: Cluster, auto_failback):
+    """Stored as down, it is the primary all the same: attached by itself, or at least the log says why nothing can write."""
+    settings = {**QUICK, "auto_failback": auto_failback, "search_primary_node_timeout": 2}
+    pgpool = make_pgpool(settings, start=False)
+    (pgpool.place / "pgpool_status").write_text("down\nup\n")
+    pgpool.start(wait=False)
+    pgpool.wait_for_log("node 0 is the primary of the others, and down in the status file")
+    if auto_failback:
+        wait_until(lambda: nodes(pgpool, "role") == [("primary",), ("standby",)], "the primary to be attached")
+        assert in_use(pgpool) == [True, True]
+        with pgpool.connect() as conn:
+            conn.execute("CREATE TEMP TABLE written (i int)")
+    else:
+        pgpool.wait_for_log("no primary node was found")
+        assert nodes(pgpool, "status", "role")[0] == ("down", "standby")
+        assert ours(pgpool, "pcp_attach_node", "-n", "0")[0] == 0
+        wait_until(lambda: nodes(pgpool, "role")[:1] == [("primary",)], "the primary to be attached")

@@ -22,6 +22,7 @@ from pgpool.policy.failover import (
     choose_primary,
     decide,
     false_primaries,
+    lost_primary,
     may_return,
     needs_look,
     primary_without_asking,
@@ -360,3 +361,21 @@ def test_false_primaries(claims, upstreams, false, told):
 )
 def test_auto_failback(state, quarantined, replication, age, following, may):
     assert (why_not_fail_back(state, quarantined, replication, age, 10, following) == "") == may
+
+
+@pytest.mark.parametrize(
+    "kept_out, used, found",
+    [
+        ([Answer(0, False, 3, "s")], [Answer(1, True, 3, "s"), Answer(2, True, 2, "s")], 0),
+        ([Answer(0, False, 3, "s")], [Answer(1, True, 4, "s")], -1),  # an old primary: the others have gone on
+        ([Answer(0, False, 3, "t")], [Answer(1, True, 3, "s")], -1),  # another database system
+        ([Answer(0, False, 3, "s")], [Answer(1, None)], -1),  # who knows what that one is
+        ([Answer(0, False, 3, "s")], [Answer(1, False, 3, "s")], -1),
+        ([Answer(0, False, 0, "")], [Answer(1, True, 0, "")], -1),  # it does not say what it is
+        ([Answer(0, False, 3, "s"), Answer(2, False, 3, "s")], [Answer(1, True, 3, "s")], -1),
+        ([Answer(0, True, 3, "s")], [Answer(1, True, 3, "s")], -1),
+        ([Answer(0, False, 3, "s")], [], -1),
+    ],
+)
+def test_a_primary_that_is_kept_out(kept_out, used, found):
+    assert lost_primary(tuple(kept_out), tuple(used)) == found
