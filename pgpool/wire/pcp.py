@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ RAND_MAX = 2147483647
 """Weights travel as a share of this number."""
 
 _COUNT = struct.Struct("!I")
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]{1,10})[ \t\n\v\f\r]*")
 
 
 class Generation(IntEnum):
@@ -79,10 +81,8 @@ def one_text(payload: bytes) -> str:
 
 def number(value: str) -> int | None:
     """A decimal number with an optional sign, at most 10 digits; None for anything else."""
-    digits = value.strip().removeprefix("-").removeprefix("+")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
-        return None
-    return int(value)
+    found = _NUMBER.fullmatch(value)
+    return int(found[1]) if found else None
 
 
 # -- login ------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -13,11 +15,12 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from bench.targets import tls_settings
 from pgpool.wire import pcp
 from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import SESSION
 from tests.support.pgpool import Pgpool
-from tests.support.places import wait_until
+from tests.support.places import short_dir, wait_until
 from tests.support.postgres import Cluster
 from tests.support.wire import GSSENC_REQUEST, PROTOCOL_3_2, SSL_REQUEST, cancel_request, msg, startup
 
@@ -59,7 +62,7 @@ def attack(pgpool: Pgpool, seconds: float, seed: int) -> Outcome:
     dice, outcome, end = random.Random(seed), Outcome(), time.monotonic() + seconds
     left: list[socket.socket] = []
     while time.monotonic() < end:
-        kind = dice.choice(("door", "session", "login", "login", "random", "pcp"))
+        kind = dice.choice(("door", "session", "login", "login", "random", "pcp", "tls"))
         data = _bytes(dice, kind)
         outcome.kinds[kind] += 1
         sock = socket.create_connection((pgpool.host, pgpool.pcp_port if kind == "pcp" else pgpool.port), 5)
@@ -67,6 +70,8 @@ def attack(pgpool: Pgpool, seconds: float, seed: int) -> Outcome:
         outcome.connections += 1
         outcome.bytes += len(data)
         with contextlib.suppress(OSError):
+            if kind == "tls":
+                left[-1] = sock = _encrypted(sock)
             answer = _talk(dice, sock, data)
             if kind == "login" and GREETING in answer:
                 outcome.faults.append(f"let in without a password, seed {seed}: {data!r} -> {answer!r}")
@@ -82,7 +87,7 @@ def attack(pgpool: Pgpool, seconds: float, seed: int) -> Outcome:
 def _bytes(dice: random.Random, kind: str) -> bytes:
     if kind == "door":
         return mutated(dice, DOORS, WORDS)
-    if kind == "session":
+    if kind in ("session", "tls"):
         return dice.choice(DOORS[:2]) + mutated(dice, (SESSION,), WORDS)
     if kind == "login":
         # whatever follows: this user has no way in
@@ -107,6 +112,15 @@ def _talk(dice: random.Random, sock: socket.socket, data: bytes) -> bytes:
     if way == 1:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     return answer + _read(sock) if way < 3 else answer
+
+
+def _encrypted(sock: socket.socket) -> socket.socket:
+    """The same connection under TLS, in which the bytes go on; ssl.SSLError is an OSError."""
+    sock.settimeout(3)
+    sock.sendall(SSL_REQUEST)
+    if sock.recv(1) != b"S":
+        raise OSError("no TLS")
+    return ssl._create_unverified_context().wrap_socket(sock)
 
 
 def _read(sock: socket.socket) -> bytes:
@@ -156,9 +170,10 @@ def run(pgpool: Pgpool, cluster: Cluster, seconds: float, seed: int) -> Outcome:
 def main(seconds: int, seed: int) -> None:
     cluster = Cluster()
     pgpool = None
+    place = short_dir("pgp")
     try:
         cluster.create()
-        pgpool = Pgpool(cluster.nodes, SETTINGS, files=FILES).start()
+        pgpool = Pgpool(cluster.nodes, {**SETTINGS, **tls_settings(place)}, files=FILES).start()
         outcome = run(pgpool, cluster, seconds, seed)
         print(outcome.connections, "connections", outcome.bytes, "bytes", dict(outcome.kinds))
         print("\n".join(outcome.faults) or "no fault")
@@ -166,4 +181,5 @@ def main(seconds: int, seed: int) -> None:
         if pgpool is not None:
             pgpool.remove()
         cluster.remove()
+        shutil.rmtree(place, ignore_errors=True)
     sys.exit(1 if outcome.faults else 0)

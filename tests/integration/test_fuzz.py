@@ -1,10 +1,13 @@
 """A few seconds of `python -m tests.fuzz live`."""
 
 import random
+import shutil
 
 import pytest
 
+from bench.targets import tls_settings
 from tests.fuzz import live
+from tests.support.places import short_dir
 from tests.support.wire import startup
 
 pytestmark = pytest.mark.needs_pgpool
@@ -12,7 +15,9 @@ pytestmark = pytest.mark.needs_pgpool
 
 @pytest.fixture
 def pgpool(make_pgpool):
-    return make_pgpool(live.SETTINGS, files=live.FILES)
+    place = short_dir("pgp")
+    yield make_pgpool({**live.SETTINGS, **tls_settings(place)}, files=live.FILES)
+    shutil.rmtree(place)
 
 
 def test_bytes_against_a_running_pgpool(pgpool, cluster):
@@ -20,7 +25,7 @@ def test_bytes_against_a_running_pgpool(pgpool, cluster):
     print("seed", seed)
     outcome = live.run(pgpool, cluster, 6, seed)
     assert not outcome.faults, f"seed {seed}:\n" + "\n".join(outcome.faults)
-    assert outcome.connections > 50 and len(outcome.kinds) == 5
+    assert outcome.connections > 50 and len(outcome.kinds) == 6
 
 
 def test_somebody_let_in_would_be_noticed(pgpool, monkeypatch):

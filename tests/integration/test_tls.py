@@ -359,6 +359,22 @@ def test_direct_tls(both, pki):
         direct(both, pki, ["http/1.1"]).close()
 
 
+@pytest.mark.skipif(psycopg.pq.version() < 170000, reason="this libpq does not know sslnegotiation")
+def test_direct_tls_of_libpq(both, pki):
+    """What libpq does with it, a cancel request included (which comes on a TLS connection of its own)."""
+    options = {"sslnegotiation": "direct", "sslmode": "verify-full", "sslrootcert": pki["ca.crt"]}
+    with both.connect(**options) as conn:
+        assert conn.pgconn.ssl_in_use and conn.execute(ENCRYPTED).fetchone()[0] is True
+        conn.pgconn.send_query(b"SELECT pg_sleep(25)")
+        with both.connect() as other:
+            count = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(25)' AND state = 'active'"
+            wait_until(lambda: other.execute(count).fetchone()[0], "the statement to run")
+        conn.cancel_safe(timeout=20)
+        result = conn.pgconn.get_result()
+        assert result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
+        assert conn.pgconn.get_result() is None
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_versions(both, pki, version):
     context = ssl.create_default_context(cafile=pki["ca.crt"])
