@@ -20,12 +20,12 @@ from tests.fuzz.targets import TARGETS, Target
 CORPUS = Path("build/fuzz")
 
 
-def by_mutation(name: str, target: Target, seconds: float, seed: int) -> int:
-    """How many inputs were tried. The one that failed is printed before the error goes on."""
+def by_mutation(name: str, target: Target, seconds: float, seed: int, most: int = 1 << 60) -> int:
+    """How many inputs were tried, ``most`` of them at most. The one that failed is printed before the error goes on."""
     dice, end, count = random.Random(f"{name} {seed}"), time.monotonic() + seconds, 0
     for data in target.seeds:
         target.run(data)
-    while time.monotonic() < end:
+    while count < most and time.monotonic() < end:
         data = mutated(dice, target.seeds, target.words)
         try:
             target.run(data)
