@@ -334,6 +334,8 @@ def _start(command: Command) -> int:
     rules = reload.read_rules(settings, options)
     for warning in notyet.missing(settings):
         log.warning(warning)
+    if os.geteuid() == 0:
+        log.warning("pgpool runs as root", detail="It needs no privileges: run it as a user of its own.")
     exposed.tell_exposed(settings, options, rules)
     if settings.protect_memory:
         process.protect_memory()

@@ -67,7 +67,7 @@ def main() -> None:
     except ImportError:
         covered = False
     for name in TARGETS if opts.target == "all" else (opts.target,):
-        if covered:
+        if covered and not TARGETS[name].compiled:
             by_coverage(name, opts.seconds, opts.seed, opts.corpus)
         else:
             print(name, by_mutation(name, TARGETS[name], opts.seconds, opts.seed), "inputs", flush=True)

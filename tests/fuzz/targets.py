@@ -23,6 +23,8 @@ class Target:
     seeds: tuple[bytes, ...]
     words: tuple[bytes, ...] = ()
     """Pieces that the grammar knows: mutation inserts them."""
+    compiled: bool = False
+    """Nothing of it is Python: coverage has nothing to go by."""
 
 
 class NoResolver:
@@ -160,7 +162,9 @@ TARGETS = {
     "messages": Target(
         wire_messages, (SESSION[5:], b"SFATAL\0C28000\0Mno\0\0", b"SCRAM-SHA-256\0\0\0\0\3n,,"), (b"\xff\xff\xff\xff",)
     ),
-    "frames": Target(framing, (SESSION, SESSION[:20]), (b"Q\0\0\0\4", b"\x7f\xff\xff\xff", b"\0\0\0\3")),
+    "frames": Target(
+        framing, (SESSION, SESSION[:20]), (b"Q\0\0\0\4", b"\x7f\xff\xff\xff", b"\0\0\0\3"), compiled=True
+    ),
     "hba": Target(
         pool_hba,
         (
