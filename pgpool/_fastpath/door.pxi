@@ -63,7 +63,7 @@ cdef extern from *:
 
 cdef enum:
     FIRST_MOST = 10000               # MAX_STARTUP_PACKET_LENGTH
-    FIRST_WAIT = 10000               # microseconds in which the first packet must be here
+    FIRST_WAIT = 50000               # microseconds in which the first packet must be here
     ASKED_TLS = 1
     ASKED_GSS = 2
 

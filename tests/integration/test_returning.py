@@ -13,7 +13,7 @@ from tests.support import pcp
 from tests.support.pgpool import show
 from tests.support.places import free_port, pg_bin, wait_until
 from tests.support.postgres import Cluster
-from tests.support.wire import RawClient, msg, query
+from tests.support.wire import RawClient, query
 
 from .test_metrics import get, values
 
@@ -44,33 +44,44 @@ def read(pgpool, sql: str = "SELECT inet_server_port()", **kw):
         return conn.execute(sql).fetchone()[0]
 
 
+def come_again(pgpool, sql: str = "SELECT inet_server_port()", **kw) -> set:
+    """Sessions until one of them was known already (a client that is slow to speak is not); what they have read."""
+    before = known(pgpool)
+    seen = set()
+    wait_until(lambda: seen.add(read(pgpool, sql, **kw)) or known(pgpool) > before, "a client to be known")
+    return seen
+
+
 def test_the_second_session_needs_no_decision(watched, cluster: Cluster):
     pgpool = watched(backend_weight0=0)
-    before = known(pgpool)
-    assert [read(pgpool) for _ in range(5)] == [cluster.standby.port] * 5
-    assert known(pgpool) >= before + 3
+    assert come_again(pgpool) == {cluster.standby.port}
+    assert come_again(pgpool) == {cluster.standby.port}
 
 
 def test_it_is_seen_like_any_other(watched):
     pgpool = watched()
-    for _ in range(3):
-        read(pgpool)
-    before = known(pgpool)
-    with pgpool.connect() as conn:
-        assert known(pgpool) == before + 1
-        row = next(row for row in show(conn, "pool_pools") if row["pool_connected"] == "1")
-        with socket.socket(fileno=os.dup(conn.fileno())) as sock:
-            port = sock.getsockname()[1]
-        assert (row["username"], row["database"], row["client_host"]) == ("postgres", "app", "127.0.0.1")
-        assert row["client_port"] == str(port)
-        assert int(row["pool_counter"]) >= 4
-        title = f"pgpool: postgres app 127.0.0.1({port}) idle"
-        wait_until(lambda: title in {" ".join(p.cmdline()).strip() for p in pgpool.family()}, title)
+    come_again(pgpool)
+    for _ in range(50):
+        before = known(pgpool)
+        with pgpool.connect() as conn:
+            if known(pgpool) == before:
+                continue  # this one was slow
+            row = next(row for row in show(conn, "pool_pools") if row["pool_connected"] == "1")
+            with socket.socket(fileno=os.dup(conn.fileno())) as sock:
+                port = sock.getsockname()[1]
+            assert (row["username"], row["database"], row["client_host"]) == ("postgres", "app", "127.0.0.1")
+            assert row["client_port"] == str(port)
+            assert int(row["pool_counter"]) >= 2
+            title = f"pgpool: postgres app 127.0.0.1({port}) idle"
+            wait_until(lambda title=title: title in {" ".join(p.cmdline()).strip() for p in pgpool.family()}, title)
+            return
+    raise AssertionError("nobody was known")
 
 
 def test_nothing_is_left_for_the_next(watched, cluster: Cluster):
     """Settings, temporary tables, prepared statements and transactions of one do not reach the other."""
     pgpool = watched(backend_weight0=0)
+    come_again(pgpool)
     for _ in range(4):
         with pgpool.connect(autocommit=True) as conn:
             assert conn.execute("SHOW work_mem").fetchone()[0] == "4MB"
@@ -82,7 +93,7 @@ def test_nothing_is_left_for_the_next(watched, cluster: Cluster):
             conn.execute("PREPARE mine AS SELECT 1")
             conn.execute("BEGIN")
             conn.execute("INSERT INTO leftover VALUES (1)")
-    assert known(pgpool) > 0
+        come_again(pgpool)
 
 
 def test_prepared_copy_and_errors_in_known_sessions(watched):
@@ -97,26 +108,22 @@ def test_prepared_copy_and_errors_in_known_sessions(watched):
             with conn.cursor().copy("COPY c FROM STDIN") as copy:
                 copy.write("1\n2\n")
             assert conn.execute("SELECT sum(i) FROM c").fetchone() == (3,), round_
-    assert known(pgpool) > 0
+        come_again(pgpool)
 
 
 def test_links_that_died_are_replaced(watched, cluster: Cluster):
     pgpool = watched(backend_weight0=0)
-    for _ in range(4):
-        read(pgpool)
+    come_again(pgpool)
     for server in cluster.nodes:
         ours = "datname = 'app' AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
         wait_until(lambda server=server, ours=ours: not server.backends(ours), "the backends to end")
-        before = known(pgpool)
-        assert [read(pgpool) for _ in range(4)] == [cluster.standby.port] * 4
-        assert known(pgpool) > before
+        assert come_again(pgpool) == {cluster.standby.port}
 
 
 def test_a_node_that_is_detached_is_not_used(watched, cluster: Cluster):
     pgpool = watched(backend_weight0=0)
-    for _ in range(4):
-        assert read(pgpool) == cluster.standby.port
+    assert come_again(pgpool) == {cluster.standby.port}
     assert pcp.ours(pgpool, "pcp_detach_node", "1")[0] == 0
     wait_until(lambda: pgpool.show("pool_nodes")[1]["status"] == "down", "node 1 to be down")
     assert [read(pgpool) for _ in range(3)] == [cluster.primary.port] * 3
@@ -124,9 +131,7 @@ def test_a_node_that_is_detached_is_not_used(watched, cluster: Cluster):
 
 def test_a_rule_that_changes_counts_at_once(watched):
     pgpool = watched(enable_pool_hba=True)
-    for _ in range(4):
-        read(pgpool)
-    assert known(pgpool) > 0
+    come_again(pgpool)
     (pgpool.place / "pool_hba.conf").write_text("host all all all reject\n")
     pgpool.reload()
 
@@ -193,10 +198,7 @@ def test_every_connection_is_logged_when_asked_for(watched):
 
 def test_a_known_client_that_vanishes(watched):
     pgpool = watched()
-    for _ in range(3):
-        with RawClient.login(pgpool) as client:
-            client.ask(query("SELECT 1"))
-            client.send(msg("X"))
+    come_again(pgpool)
     for _ in range(3):
         client = RawClient.login(pgpool)
         client.ask(query("BEGIN; CREATE TEMP TABLE v (i int)"))
@@ -206,8 +208,7 @@ def test_a_known_client_that_vanishes(watched):
 
 def test_a_cancel_reaches_a_known_session(watched):
     pgpool = watched()
-    for _ in range(3):
-        read(pgpool)
+    come_again(pgpool)
     with pgpool.connect() as conn:
         # one child: the cancel request would wait for it, so it goes to the server itself, with the key told by us
         errors = []
