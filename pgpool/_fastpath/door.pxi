@@ -173,8 +173,8 @@ cdef class Door:
         return 0
 
     def entitle(self, size_t title, int room):
-        """Where the process title stands, for the titles of guests; 0: nowhere."""
-        self.title, self.room = title, room
+        """Where the process title stands, for the titles of guests; one with less than 64 bytes is left as it is."""
+        self.title, self.room = title if room >= 64 else 0, room
 
     def wait(self, int timeout):
         """A Newcomer; a Guest whose session needs Python (``why``); None after a signal, when nobody has come for ``timeout``
