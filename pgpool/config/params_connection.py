@@ -86,8 +86,8 @@ ROWS = (
           "Query for the secret of the user $1: his name and an md5 hash or SCRAM-SHA-256 verifier, or that alone. It runs"
           " with search_path = pg_catalog, and has to leave out who is no longer valid.", since="ours"),
     Param("max_logins_per_host", INT, 0, RELOAD, AUTHENTICATION,
-          "So many connections from one address may be logging in at a time; further ones are refused. 0 means no limit.",
-          since="ours"),
+          "So many connections from one address (of IPv6: one /64) may be logging in at a time; more are refused. 0 means"
+          " no limit.", since="ours"),
     Param("protect_memory", BOOL, False, INIT, AUTHENTICATION,
           "No process writes a core file or lets others of its user look into its memory, where passwords are.",
           since="ours"),

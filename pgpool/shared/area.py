@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from pgpool.model import ClusterMode, Counter, NodeState, NodeView, Role
-from pgpool.shared.children import Child, RelayCounts
+from pgpool.shared.children import Child, RelayCounts, source_of
 from pgpool.shared.layout import (
     CLUSTER,
     HEADER,
@@ -213,7 +213,8 @@ class Shared:
 
     def logins_from(self, host: str) -> int:
         """How many children are busy with a client from ``host`` that has not logged in yet (max_logins_per_host)."""
-        return sum(child.logs_in(host) for child in self.children)
+        source = source_of(host)
+        return sum(child.logs_in(source) for child in self.children)
 
     def child_of(self, pid: int) -> Child | None:
         """The child with this pid."""

@@ -6,6 +6,7 @@ import struct
 import time
 from dataclasses import dataclass
 from enum import IntEnum
+from ipaddress import ip_address, ip_network
 
 from pgpool.model import Counter
 from pgpool.shared.layout import (
@@ -91,6 +92,15 @@ class RelayCounts:
     queries: int
     verdict_hits: int
     verdict_misses: int
+
+
+def source_of(host: str) -> str:
+    """Who is meant by an address, for a limit: a v6 host can pick any address of its /64 network for itself."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return host if address.version == 4 else str(ip_network((int(address), 64), strict=False))
 
 
 class Child:
@@ -201,11 +211,11 @@ class Child:
     def connected(self) -> bool:
         return bool(self._cell.get("connected"))
 
-    def logs_in(self, host: str) -> bool:
-        """Is its client from ``host``, and not logged in yet?"""
+    def logs_in(self, source: str) -> bool:
+        """Is its client from ``source`` (as source_of has it), and not logged in yet?"""
         if not self.connected or self.status is not ChildStatus.CONNECTING:
             return False
-        return to_text(self._cell.get("client_host")) == host
+        return source_of(to_text(self._cell.get("client_host"))) == source
 
     @property
     def balance_node(self) -> int:

@@ -257,3 +257,17 @@ def test_conditions_and_recovery():
     assert area.recovery == (100, 1, 2)
     area.end_recovery(100)
     assert area.recovery == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "count"),
+    [("10.0.0.7", 2), ("10.0.0.8", 0), ("2001:db8::ffff:1", 1), ("2001:db8:0:1::1", 0), ("fe80::2%eth0", 0), ("a.name", 0)],
+)
+def test_logins_of_one_source(host, count):
+    """A v6 network of 64 bits is one source; who is logged in does not count."""
+    area = shared(children=5)
+    for index, client in enumerate(("10.0.0.7", "10.0.0.7", "2001:db8::1", "10.0.0.7")):
+        area.children[index].start(100 + index, 1.0)
+        area.children[index].begin_session(client, 4711, 2.0)
+    area.children[3].set_status(ChildStatus.IDLE)
+    assert area.logins_from(host) == count
