@@ -131,6 +131,7 @@ class Child:
 
     def begin_session(self, host: str, port: str | int, now: float) -> None:
         """A client was accepted (the door has counted him). Host is an address, a name or ``[local]``, port a number."""
+        self.set_status(ChildStatus.CONNECTING)
         self._cell.write(
             connected=1,
             served=self._cell.get("served") + 1,

@@ -114,7 +114,7 @@ def test_a_session_from_begin_to_end():
     child.set_balance_node(1)
     view, slot = child.view(), child.slots[1].view()
     assert (view.pid, view.served, view.connected, view.pool, view.balance_node) == (1002, 1, True, 1, 1)
-    assert (view.client_host, view.client_port, view.status) == ("192.0.2.7", "4242", ChildStatus.WAIT)
+    assert (view.client_host, view.client_port, view.status) == ("192.0.2.7", "4242", ChildStatus.CONNECTING)
     assert (slot.username, slot.database, slot.major, slot.minor, slot.counter) == ("alice", "app", 3, 2, 1)
     assert [(b.node_id, b.pid) for b in slot.backends] == [(0, 5020), (1, 5021)]
     assert area.connected_clients() == 1

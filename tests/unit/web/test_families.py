@@ -10,7 +10,6 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from pgpool.model import Counter, NodeState, Reason
 from pgpool.shared import layout as lay
-from pgpool.shared.children import ChildStatus
 from pgpool.web import answers, families
 
 from ..shared.support import settings, shared
@@ -53,7 +52,6 @@ def test_values():
         struct.pack_into("@Q", hot, lay.HOT_REASONS + 8 * Reason.LOCKING, 5)
     made.children[1].start(77, 1.0)
     made.children[1].begin_session("h", 1, 2.0)
-    made.children[1].set_status(ChildStatus.CONNECTING)
     struct.pack_into("@2Q", made.children[1].hot, lay.HOT_CLIENTS, 3, 2)
     found = scrape(made, conf)
     place = (("hostname", "host1"), ("node_id", "1"), ("port", "5433"))
