@@ -145,8 +145,8 @@ def test_our_own_records_reach_the_client(make_pgpool):
         pid = conn.info.backend_pid
         conn.execute("CREATE TEMP TABLE told (i int)")
         assert heard == [
-            "LOG:00000: statement: CREATE TEMP TABLE told (i int)",
-            f"LOG:00000: DB node id: 0 backend pid: {pid} statement: CREATE TEMP TABLE told (i int)",
+            "LOG:XX000: statement: CREATE TEMP TABLE told (i int)",
+            f"LOG:XX000: DB node id: 0 backend pid: {pid} statement: CREATE TEMP TABLE told (i int)",
         ]
         for number in range(5):
             assert conn.execute("SELECT %s::int, repeat('x', 100000)", (number,)).fetchone()[0] == number
