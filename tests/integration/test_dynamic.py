@@ -48,7 +48,7 @@ def test_storms(cluster):
     pgpool = Impatient(cluster.nodes, {"num_init_children": 8, **DYNAMIC})
     try:
         pgpool.start()
-        assert living(pgpool) == 2
+        wait_until(lambda: living(pgpool) == 2, "the children of the start to have entered themselves", 10)
         held = [pgpool.connect("postgres") for _ in range(6)]
         wait_until(lambda: living(pgpool) == 8, "children for all", 20)
         assert len(pgpool.show("pool_processes")) == 8
