@@ -34,15 +34,16 @@ def listen(session: Session) -> None:
 
 
 def echo(session: Session) -> None:
-    """Send the client the records kept for it, unless it has got a part of another message just now."""
+    """Send the client the records kept for it, unless it has got a part of another message just now.
+
+    Their SQLSTATE is XX000, the original's for all that it says itself (behaviour.md 14; seen with 4.3.5)."""
     if session.relay.midway:
         return
     kept = session.echo[:]
     session.echo.clear()
     for level, message, detail, hint in kept:
         word = level.name.rstrip("12345")
-        sqlstate = "01000" if level == Level.WARNING else "00000"
-        own.send(session, messages.notice_response(word, sqlstate, message, detail, hint))
+        own.send(session, messages.notice_response(word, "XX000", message, detail, hint))
 
 
 def _strings(message: bytes, at: int, count: int) -> list[str]:

@@ -36,6 +36,7 @@ from pgpool.shared.layout import (
     to_text,
 )
 from pgpool.shared.slots import Slot
+from pgpool.system.hidden import without_passwords
 
 _U32 = struct.Struct("@I")
 _U64 = struct.Struct("@Q")
@@ -264,7 +265,7 @@ class Child:
             raw = bytes(self.hot[HOT_STATEMENT : HOT_STATEMENT + size])
             if _U64.unpack_from(self.hot, HOT_LAST_ACTIVITY)[0] == activity:
                 break
-        return activity, raw.decode("utf-8", "replace").rstrip("\ufffd")
+        return activity, without_passwords(raw.decode("utf-8", "replace").rstrip("\ufffd"))
 
     def counters(self, node_id: int) -> tuple[int, ...]:
         """What this place has counted for one node, in the order of model.Counter."""

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from pgpool.errors import PgpoolError
+from pgpool.system.hidden import without_passwords
 from pgpool.system.syslog import Syslog
 
 
@@ -171,6 +172,7 @@ class Log:
         parts = [("MESSAGE", message)]
         if self._verbosity != "terse":
             parts += [(name, text) for name, text in (("DETAIL", detail), ("HINT", hint), ("CONTEXT", context)) if text]
+        parts = [(name, without_passwords(text)) for name, text in parts]
         where = _location(depth + 1) if self._verbosity == "verbose" else None
         self._emit(word, self._object(word, parts, where) if self._json else self._lines(word, parts, where))
 

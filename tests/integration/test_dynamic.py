@@ -1,6 +1,7 @@
 """process_management_mode = dynamic, and storms of clients (behaviour.md 2)."""
 
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -47,7 +48,7 @@ def test_storms(cluster):
     pgpool = Impatient(cluster.nodes, {"num_init_children": 8, **DYNAMIC})
     try:
         pgpool.start()
-        assert living(pgpool) == 2
+        wait_until(lambda: living(pgpool) == 2, "the children of the start to have entered themselves", 10)
         held = [pgpool.connect("postgres") for _ in range(6)]
         wait_until(lambda: living(pgpool) == 8, "children for all", 20)
         assert len(pgpool.show("pool_processes")) == 8
@@ -67,3 +68,22 @@ def test_storms(cluster):
 @pytest.mark.parametrize("door", ["unix", "tcp"])
 def test_storm_on_static_children(pgpool, door):
     storm(pgpool, str(pgpool.place) if door == "unix" else pgpool.host)
+
+
+def test_a_storm_with_reserved_connections(make_pgpool):
+    """Who is not served is told so, with the original's words; nobody is lost, nobody waits for ever."""
+    pgpool = make_pgpool({"num_init_children": 8, "reserved_connections": 2})
+    gate = threading.Barrier(100)
+
+    def one(number: int) -> str:
+        gate.wait()
+        try:
+            with psycopg.connect(pgpool.dsn("postgres", connect_timeout=60)) as conn:
+                return str(conn.execute(f"SELECT {number}, pg_sleep(0.05)").fetchone()[0] == number)
+        except psycopg.OperationalError as error:
+            return str(error).strip().rpartition("FATAL:  ")[2]
+
+    with ThreadPoolExecutor(100) as pool:
+        answers = list(pool.map(one, range(100)))
+    assert set(answers) == {"True", "Sorry, too many clients already"}
+    assert pgpool.connect("postgres").close() is None

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from pgpool.system import sockets
+from tests.support.pcp import client
 from tests.support.places import wait_until
 
 pytestmark = pytest.mark.needs_pgpool
@@ -145,8 +146,8 @@ def test_our_own_records_reach_the_client(make_pgpool):
         pid = conn.info.backend_pid
         conn.execute("CREATE TEMP TABLE told (i int)")
         assert heard == [
-            "LOG:00000: statement: CREATE TEMP TABLE told (i int)",
-            f"LOG:00000: DB node id: 0 backend pid: {pid} statement: CREATE TEMP TABLE told (i int)",
+            "LOG:XX000: statement: CREATE TEMP TABLE told (i int)",
+            f"LOG:XX000: DB node id: 0 backend pid: {pid} statement: CREATE TEMP TABLE told (i int)",
         ]
         for number in range(5):
             assert conn.execute("SELECT %s::int, repeat('x', 100000)", (number,)).fetchone()[0] == number
@@ -154,3 +155,33 @@ def test_our_own_records_reach_the_client(make_pgpool):
         heard.clear()
         conn.execute("SELECT 1")
         assert heard == []
+
+
+def test_pcp_processes(make_pgpool):
+    """log_pcp_processes tells of each worker's begin and end, and a reload ends that."""
+    pgpool = make_pgpool({"log_pcp_processes": True, "num_init_children": 1})
+
+    def ask() -> None:
+        with client(pgpool) as admin:
+            assert admin.node_count() == 2
+
+    mark = pgpool.mark()
+    ask()
+    pid = pgpool.wait_for_log(r"LOG:  forked new pcp worker, pid=(\d+)", mark)[1]
+    pgpool.wait_for_log(rf"LOG:  PCP process with pid: {pid} exits with status \d", mark)
+    pgpool.write_conf(log_pcp_processes=False)
+    pgpool.reload()
+
+    def silent() -> bool:
+        begin = pgpool.mark()
+        ask()
+        return "pcp worker" not in pgpool.log_since(begin)
+
+    wait_until(silent, "the reload to reach the PCP process", 10)
+
+
+def test_pcp_needs_no_client_slot(make_pgpool):
+    """With every child taken and no place for another client an administrator still gets in."""
+    pgpool = make_pgpool({"num_init_children": 1})
+    with pgpool.connect(), client(pgpool) as admin:
+        assert admin.node_count() == 2

@@ -1,8 +1,10 @@
 """No secret in a log, a report, a process title or the environment of a process."""
 
 import contextlib
+import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import psutil
 import psycopg
@@ -63,6 +65,64 @@ def test_no_secret_anywhere(make_pgpool, cluster):
     with cluster.primary.connect("postgres") as conn:
         for name in METHODS:
             conn.execute(f"DROP ROLE secret_{name}")
+
+
+def test_what_clients_say_in_secret(make_pgpool):
+    """Passwords in statements, in start-up options, in PGPOOL SET: with all logging on, no report or title has them."""
+    pgpool = make_pgpool(
+        {
+            "log_min_messages": "debug5", "log_error_verbosity": "verbose", "log_connections": True, "log_statement": True,
+            "log_disconnections": True, "log_client_messages": True, "log_per_node_statement": True,
+            "log_backend_messages": "verbose", "num_init_children": 3,
+        }
+    )  # fmt: skip
+    own = (
+        "PGPOOL SET sr_check_password TO 'S3CRET_set'", "PGPOOL SET health_check_password0 = S3CRET_word",
+        "PGPOOL SET wd_authkey TO 'S3CRET_key'",
+    )  # fmt: skip
+    sql = (
+        "ALTER ROLE nobody_at_all PASSWORD 'S3CRET_role'", "CREATE ROLE postgres PASSWORD 'S3CRET_create'",
+        "SELECT 1 WHERE 'a' = 'b' /* password = 'S3CRET_comment' */",
+    )  # fmt: skip
+    with pgpool.connect(options="-c app.password=S3CRET_option -c app.b=S3CRET_b") as conn, pgpool.connect() as other:
+        assert conn.execute("SHOW app.password").fetchone() == ("S3CRET_option",)
+        for text in (*own, *sql):
+            with contextlib.suppress(psycopg.Error):
+                conn.execute(text)
+                assert text == sql[-1], "the others are refused"
+            titles = [" ".join(process.cmdline()) for process in pgpool.family()]
+            assert "S3CRET" not in " ".join(titles)
+            shown = [row for word in ("pool_pools", "pool_processes") for row in pgpool.show(word)]
+            assert "S3CRET" not in repr(shown)
+        assert any("PASSWORD '*****'" in row["statement"] or "password = '*****'" in row["statement"]
+                   for row in pgpool.show("pool_pools"))  # fmt: skip
+        with contextlib.suppress(psycopg.Error):
+            other.execute("ALTER ROLE nobody_at_all PASSWORD 'S3CRET_extended'", prepare=True)
+        assert conn.execute("SELECT %s::text", ("S3CRET_parameter",)).fetchone() == ("S3CRET_parameter",)
+    pgpool.wait_for_log("frontend disconnection.*\n(?s:.*)frontend disconnection")
+    text = pgpool.log_text()
+    assert text.count("PASSWORD '*****'") >= 4 and "PGPOOL SET sr_check_password TO *****" in text
+    assert "S3CRET" not in text, [line for line in text.splitlines() if "S3CRET" in line]
+
+
+@pytest.mark.parametrize("protected", [False, True], ids=["plain", "protected"])
+def test_core_files(make_pgpool, protected):
+    """protect_memory: no core file of a process that may write one; without it there is one, or this would prove nothing."""
+    if Path("/proc/sys/kernel/core_pattern").read_text().strip() != "core":
+        pytest.skip("core files do not go to the working directory here")
+    pgpool = make_pgpool({"protect_memory": protected, "num_init_children": 1})
+    with pgpool.connect() as conn:
+        victim = pgpool.child_of(conn)
+        try:
+            victim.rlimit(psutil.RLIMIT_CORE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+        except psutil.AccessDenied:
+            pytest.skip("the limit of core files cannot be raised here")
+        mark = pgpool.mark()
+        place = Path(victim.cwd())
+        assert place == pgpool.place
+        victim.send_signal(signal.SIGABRT)
+        pgpool.wait_for_log(rf"with pid: {victim.pid} was terminated", mark)
+    assert bool(list(place.glob("core*"))) is not protected
 
 
 def test_a_client_that_hangs_up_is_no_error(make_pgpool):

@@ -128,3 +128,26 @@ def test_the_same_answers(both):
         if plain != (other[0], [r[:2] for r in other[1]], other[2], other[3]):
             different.append(f"{sql}\n  ours   {plain}\n  theirs {other}")
     assert not different, "\n".join(["", *different])
+
+
+def notices(pgpool) -> list[str]:
+    """What a session hears of a statement of its own when it asks for pgpool's records."""
+    heard: list[str] = []
+    with psycopg.connect(pgpool.dsn(), autocommit=True) as conn:
+        for sql in ("log_statement TO on", "log_per_node_statement TO on", "client_min_messages TO 'log'"):
+            conn.pgconn.exec_(f"PGPOOL SET {sql}".encode())
+        conn.add_notice_handler(lambda d: heard.append(f"{d.severity}|{d.sqlstate}|{d.message_primary}"))
+        conn.execute("CREATE TEMP TABLE heard (a int)")
+        asked = list(heard)
+        conn.pgconn.exec_(b"PGPOOL SET client_min_messages TO 'notice'")
+        heard.clear()
+        conn.execute("SELECT 1")
+        assert heard == []
+    return [re.sub(r"pid: \d+", "pid: N", text) for text in asked]
+
+
+def test_our_own_records_as_the_client_hears_them(both):
+    """client_min_messages = log: the same records. Theirs tell more of their insides; each of ours is one of theirs."""
+    ours, theirs = (notices(pgpool) for pgpool in both)
+    assert len(ours) == 2
+    assert [text for text in ours if text not in theirs] == [], theirs
