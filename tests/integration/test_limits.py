@@ -25,12 +25,22 @@ def silent(pgpool, source: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection((pgpool.host, pgpool.port), 10, (source, 0))
 
 
+def refused(pgpool, source: str) -> bool:
+    """One more from there is sent away."""
+    with silent(pgpool, source) as sock:
+        sock.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            return b"C53300\0" in sock.recv(1000)
+    return False
+
+
 def test_one_host_cannot_take_all_children(door):
     held = [silent(door, "127.0.0.3") for _ in range(2)]
     try:
         held[0].sendall(startup(user="postgres", database="app")[:9])
         held[1].sendall(SSL_REQUEST)
         wait_until(lambda: held[1].recv(1) == b"N", "both to be served")
+        wait_until(lambda: refused(door, "127.0.0.3"), "both to be counted")
         for _ in range(3):
             with silent(door, "127.0.0.3") as third:
                 answer = third.recv(1000)
