@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import signal
+import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import psutil
 import psycopg
 
+from bench import machine
 from tests.support.pgpool import Pgpool
 from tests.support.places import wait_until
 from tests.support.postgres import Cluster
@@ -39,26 +42,45 @@ USS_SPARE = 2 << 20
 """Bytes a process may grow by: arenas of the allocator, tables that fill up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A session that ended with an error. ``port``: the client's own, None when it was never connected."""
+
+    at: float
+    text: str
+    port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A child that was killed, and the ports of the clients it had accepted: seen while it was stopped, so no other."""
+
+    at: float
+    ports: frozenset[int]
+
+
 @dataclass(slots=True)
 class Ledger:
     """What happened; times are monotonic seconds. Threads only append."""
 
     sessions: list[float] = field(default_factory=list)
-    lost: list[tuple[float, str]] = field(default_factory=list)
-    kills: list[float] = field(default_factory=list)
+    lost: list[Loss] = field(default_factory=list)
+    kills: list[Kill] = field(default_factory=list)
     reloads: int = 0
     rotations: int = 0
 
     def unexplained(self) -> list[str]:
-        """Losses without a kill of their own shortly before."""
-        kills = sorted(self.kills)
+        """Losses of clients that no killed child had. One that was lost while it connected does not know its port: it
+        is put down to a client of a killed child that nobody else was. Each killed client explains one loss."""
+        killed = [(kill.at, port) for kill in sorted(self.kills, key=lambda kill: kill.at) for port in sorted(kill.ports)]
         left = []
-        for at, text in sorted(self.lost):
-            cause = next((kill for kill in kills if kill <= at <= kill + NOTICED), None)
-            if cause is None:
-                left.append(text)
+        for loss in sorted(self.lost, key=lambda loss: (loss.port is None, loss.at)):
+            for one in killed:
+                if one[0] <= loss.at <= one[0] + NOTICED and loss.port in (None, one[1]):
+                    killed.remove(one)
+                    break
             else:
-                kills.remove(cause)
+                left.append(loss.text)
         return left
 
 
@@ -70,11 +92,19 @@ class Measure:
     uss: dict[str, int]
 
 
+def port_of(conn: psycopg.Connection) -> int:
+    """The client's side of a connection over TCP."""
+    with socket.socket(fileno=os.dup(conn.fileno())) as sock:
+        return sock.getsockname()[1]
+
+
 def client(pgpool: Pgpool, over: threading.Event, ledger: Ledger, dice: random.Random) -> None:
     """Session after session, short ones and long ones, until it is over."""
     while not over.is_set():
+        port = None
         try:
             with pgpool.connect(dice.choice(("app", "postgres")), connect_timeout=NOTICED) as conn:
+                port = port_of(conn)
                 for _ in range(dice.randrange(1, 30)):
                     if dice.random() < 0.3:
                         with conn.transaction():
@@ -84,18 +114,20 @@ def client(pgpool: Pgpool, over: threading.Event, ledger: Ledger, dice: random.R
                     over.wait(dice.random() * 0.02)
             ledger.sessions.append(time.monotonic())
         except psycopg.Error as error:
-            ledger.lost.append((time.monotonic(), f"client: {error}"))
+            ledger.lost.append(Loss(time.monotonic(), f"client: {error}", port))
 
 
 def idler(pgpool: Pgpool, over: threading.Event, ledger: Ledger) -> None:
     """One session that says something now and then."""
     while not over.is_set():
+        port = None
         try:
             with pgpool.connect(connect_timeout=NOTICED) as conn:
+                port = port_of(conn)
                 while not over.wait(0.5):
                     conn.execute("SELECT 1")
         except psycopg.Error as error:
-            ledger.lost.append((time.monotonic(), f"idle client: {error}"))
+            ledger.lost.append(Loss(time.monotonic(), f"idle client: {error}", port))
 
 
 def children(pgpool: Pgpool) -> set[int]:
@@ -116,6 +148,16 @@ def measure(pgpool: Pgpool) -> Measure:
             fds[kind] = max(fds.get(kind, 0), process.num_fds())
             uss[kind] = max(uss.get(kind, 0), process.memory_full_info().uss)
     return Measure(fds, uss)
+
+
+def kill(victim: psutil.Process, port: int) -> Kill:
+    """Stop a child, see whom it serves, kill it. Raises psutil.NoSuchProcess when it has ended by itself."""
+    victim.suspend()
+    wait_until(lambda: victim.status() == psutil.STATUS_STOPPED, "the child to stand still", 10, 0.002)
+    held = victim.net_connections("tcp")
+    at = time.monotonic()
+    victim.kill()
+    return Kill(at, frozenset(c.raddr.port for c in held if c.raddr and c.laddr.port == port))
 
 
 def disturb(pgpool: Pgpool, ledger: Ledger, seconds: float, dice: random.Random) -> None:
@@ -139,9 +181,8 @@ def disturb(pgpool: Pgpool, ledger: Ledger, seconds: float, dice: random.Random)
             alive = {process.pid for process in pgpool.family()}
             victims = sorted(children(pgpool) & alive)
             if victims:
-                ledger.kills.append(time.monotonic())
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(dice.choice(victims), signal.SIGKILL)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    ledger.kills.append(kill(psutil.Process(dice.choice(victims)), pgpool.port))
         time.sleep(1)
 
 
@@ -198,8 +239,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", action="store_true", help="write bench/results/soak-DATE.json")
     options = parser.parse_args()
-    cluster = Cluster()
+    date, cluster = machine.today(), Cluster()
     try:
         cluster.create()
         pgpool = Pgpool(cluster.nodes, SETTINGS)
@@ -209,13 +251,22 @@ def main() -> int:
             pgpool.remove()
     finally:
         cluster.remove()
-    print(f"{len(ledger.sessions)} sessions, {len(ledger.kills)} children killed, {len(ledger.lost)} clients lost by that,")
+    print(f"{len(ledger.sessions)} sessions, {len(ledger.kills)} children killed, {len(ledger.lost)} clients lost,")
     print(f"{ledger.reloads} reloads, {ledger.rotations} rotations of the log")
     for kind in sorted(after.fds):
         fds, uss = before.fds.get(kind, 0), before.uss.get(kind, 0) >> 10
         print(f"{kind:40} descriptors {fds:4} -> {after.fds[kind]:4}   USS {uss:7} -> {after.uss[kind] >> 10:7} kB")
     for fault in faults:
         print(f"FAULT: {fault}")
+    if options.keep:
+        told = {
+            "date": date, "machine": machine.shape(), "versions": machine.versions(), "kind": "soak",
+            "minutes": options.minutes, "seed": options.seed, "sessions": len(ledger.sessions), "kills": len(ledger.kills),
+            "lost": len(ledger.lost), "reloads": ledger.reloads, "rotations": ledger.rotations,
+            "before": asdict(before), "after": asdict(after), "faults": faults,
+        }  # fmt: skip
+        file = machine.TOP / "bench" / "results" / f"soak-{date.replace(':', '').removesuffix('Z')}.json"
+        file.write_text(json.dumps(told, indent=1) + "\n")
     return 1 if faults else 0
 
 

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -111,6 +112,17 @@ def test_counters_outlive_a_killed_child(monitored):
     monitored.forgiven += ("was terminated by",)
     assert wait_until(lambda: again(monitored), "a new child") == before
     assert values(monitored, "pgpool_clients_total") > clients
+
+
+def test_a_fatal_error_of_a_node_is_counted_as_one(monitored, postgres):
+    before = stats(monitored)
+    with monitored.connect() as victim:
+        victim.execute("CREATE TEMP TABLE soon_gone (a int)")
+        postgres.execute(f"SELECT pg_terminate_backend({victim.info.backend_pid})")
+        with pytest.raises(psycopg.OperationalError):
+            victim.execute("CREATE TEMP TABLE never (a int)")
+    after = stats(monitored)
+    assert {what: after[what] - before[what] for what in ("panic", "fatal", "error")} == {"panic": 0, "fatal": 1, "error": 0}
 
 
 def stats_of(conn) -> dict[str, int]:
