@@ -77,10 +77,11 @@ def _arguments(found: Sequence[Token], first: int, end: int) -> Statement:
     if first >= end:
         return Statement(Kind.SELECT, Counter.SELECT, True, Reason.BALANCED)
     try:
-        names = Scanner.expression_names(found, first, end)
+        query = Scanner.of_expressions(found, first, end)
     except Hard:
         return unknown()
-    return Statement(Kind.SELECT, Counter.SELECT, True, Reason.BALANCED, functions=_unique(names))
+    functions = _unique(query.functions)
+    return Statement(Kind.SELECT, Counter.SELECT, True, Reason.BALANCED, functions=functions, effect=query.effect)
 
 
 def _unique(names: list[Name]) -> tuple[Name, ...]:

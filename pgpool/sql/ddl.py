@@ -4,6 +4,7 @@ of them make temporary objects or change what the relation cache knows."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from pgpool.model import Effect, Kind, Statement
 from pgpool.sql import utility
@@ -17,7 +18,8 @@ def create(words: Words) -> Statement:
     words.take("global", "local")
     if words.take("temp", "temporary"):
         return write(Kind.CREATE_TEMP, Effect.MAY_CREATE_TEMP)
-    if "pg_temp" in (t.value for t in words.tokens[words.at : words.at + 8]):
+    ahead = words.tokens[words.at : min(words.at + 9, words.end)]
+    if any(token.value == "pg_temp" and after.value == "." for token, after in pairwise(ahead)):
         return write(Kind.CREATE_TEMP, Effect.MAY_CREATE_TEMP)
     return write(Kind.DDL, Effect.DDL, name=words.word())
 

@@ -181,7 +181,13 @@ class Expressions(Cursor):
         if before is not None and before.kind in NAME_TOKENS:
             first = self.name_start(self.i - 1)
             lone = before.kind is Tok.WORD and first == self.i - 1
-            columns = first > self.first and self.tokens[first - 1].value == "into"
+            columns = (first > self.first and self.tokens[first - 1].value == "into") or self.merge_columns(before)
             if not columns and not (lone and before.value in _NOT_CALLED_IN_DML) and not self.is_label(first):
                 self.add_function(self.qualified(first)[0])
         self.push(In.DML)
+
+    def merge_columns(self, before: Token) -> bool:
+        """MERGE ... THEN INSERT (columns) VALUES ...: the parenthesis (at self.i) behind INSERT calls nothing."""
+        if before.value != "insert" or self.word_at(-2) != "then":
+            return False
+        return self.word_at(self.matching(self.i) + 1 - self.i) in ("values", "overriding")

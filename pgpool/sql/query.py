@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pgpool.model import Kind, Name, Reason
+from pgpool.model import Kind, Reason
 from pgpool.sql import keywords as kw
 from pgpool.sql.expressions import Expressions
 from pgpool.sql.levels import COMPLETE, NAME_TOKENS, Hard, In, Level, Query
@@ -76,14 +76,18 @@ class Scanner(Expressions):
             self.found.blame(Reason.WRITES_IN_WITH)
             return
         self.found.kind = _DML_KIND[word]
-        self.found.blame(Reason.NOT_A_READ)
+        self.found.reason = Reason.NOT_A_READ  # whatever its WITH list does or locks
         at = self.i + 1
         while at < self.end and self.tokens[at].kind is Tok.WORD and self.tokens[at].value in ("into", "from", "only"):
             at += 1
+        enclosed = at < self.end and self.tokens[at][:2] == (Tok.PUNCT, "(") and self.tokens[at - 1].value == "only"
+        at += enclosed
         if at >= self.end or self.tokens[at].kind not in NAME_TOKENS:
             raise Hard(word)
         self.found.target, at = self.qualified(at)
-        self.i = at - 1
+        if enclosed and (at >= self.end or self.tokens[at].value != ")"):
+            raise Hard("only")
+        self.i = at - 1 + enclosed
 
     def cte_name(self, level: Level, token: Token) -> None:
         if token.kind not in NAME_TOKENS or (token.kind is Tok.WORD and token.value in kw.RESERVED):
@@ -239,12 +243,12 @@ class Scanner(Expressions):
         self.push(In.EXPR)
 
     @staticmethod
-    def expression_names(tokens: Sequence[Token], first: int, end: int) -> list[Name]:
-        """Functions called by the expressions in tokens[first:end], which hold no subquery. Raises Hard."""
+    def of_expressions(tokens: Sequence[Token], first: int, end: int) -> Query:
+        """What the expressions in tokens[first:end], which hold no subquery, call and do. Raises Hard."""
         inner = Scanner(tokens, first, end, In.EXPR)
         if any(t.kind is Tok.WORD and t.value in kw.QUERY_STARTS for t in tokens[first:end]):
             raise Hard("subquery")
-        return inner.run().functions
+        return inner.run()
 
 
 _STEPS = {
