@@ -27,7 +27,8 @@ SETTINGS = {
 }  # fmt: skip
 PLACES = {frozenset(): "nowhere", frozenset("0"): "primary", frozenset("1"): "standby", frozenset("01"): "both"}
 _TOLD = re.compile(
-    r"LOG:  DB node id: (?P<node>\d) backend pid: \d+ statement: Parse: (?P<text>.*?)\n(?=\d{4}-\d\d-\d\d \d\d:|\Z)", re.DOTALL
+    r"LOG:  DB node id: (?P<node>\d) backend pid: \d+ statement: Parse: (?P<text>.*?)\n(?=\d{4}-\d\d-\d\d \d\d:|\Z)",
+    re.DOTALL,
 )
 _PASSWORD = re.compile(r"(password )'[^']*'")
 """Our log shows stars."""
