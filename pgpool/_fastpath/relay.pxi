@@ -64,6 +64,11 @@ cdef struct Heard:
     uint8_t kind
     uint32_t count                   # so many in a row
 
+cdef inline int makes_temp(uint32_t code) noexcept nogil:
+    """Of a statement with EF_TEMP: does its text make a temporary object (or hide what it does: CALL, DO, several)? A name
+    may mean something else after each of these. Else only a function in it might: told once, for the whole session."""
+    return code >> 16 & 15 >= 4 or code >> 20 == 3 or code >> 20 == 7  # counted as ddl or other; several; SELECT INTO
+
 cdef struct CRelay:
     int fd                           # the client
     CTls *tls                        # NULL: plain
@@ -97,8 +102,8 @@ cdef struct CRelay:
     CLink *portal                    # where the unnamed portal is
     CLink *unnamed                   # where the unnamed statement is
     Print unnamed_sql
-    int unnamed_known                # settled by the table: Bind needs no Python
-    Buf unnamed_parse                # its Parse message, when it may have to move to the primary
+    int unnamed_known                # settled by the table: Bind needs no Python; 2: parsed without Python, too
+    Buf unnamed_parse                # its Parse message, for a Bind that has to move
     NamedMap named
     uint32_t state
     int wrote_pending

@@ -62,10 +62,10 @@ cdef void relay_effects(CRelay *r, CLink *ln, uint32_t code, const char *text, P
             r.begin_len = <int> n
         else:
             r.begin_len = 0
-    if code & EF_TEMP and (code & EF_DDL or not r.salted):
+    if code & EF_TEMP and (code & EF_DDL or not r.salted or makes_temp(code)):
         r.salt = avalanche(r.salt + 1)
         r.context ^= r.salt
-        r.salted = 1
+        r.salted = r.salted or 1
     if code & EF_TEMP and code >> 16 & 15 == 4:            # counted as DDL: it does make one
         r.salted = 2
     if code & EF_DDL:
@@ -192,7 +192,7 @@ cdef int segment_enter(CRelay *r, CLink *ln) noexcept nogil:
             r.segment_links = <uint64_t> 1 << ln.index
         return rc
     if ln != r.primary or was == ln or was == r.primary or was.skipping:
-        return MORE
+        return relay_select(r, was) if was.skipping else MORE  # it may have failed while the primary was being chosen
     if r.segment_start == r.rx.start and r.segment_ops <= was.tail - was.head and not r.rest:
         # nothing of it was sent: move it whole
         rc = relay_join(r, ln)
@@ -264,9 +264,9 @@ cdef int scan_parse(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
         return rc
     r.unnamed = r.segment
     r.unnamed_sql = r.sql
-    r.unnamed_known = 1
+    r.unnamed_known = 2                                    # Python has not seen it (unnamed.pxi)
     r.unnamed_parse.start = r.unnamed_parse.end = 0
-    if r.unnamed != r.primary and buf_add(&r.unnamed_parse, p, r.total) < 0:
+    if buf_add(&r.unnamed_parse, p, r.total) < 0:
         return NO_MEMORY
     if code & EF_BEGIN:
         relay_note_begin(r, code, text, n)
@@ -372,8 +372,8 @@ cdef int scan_rest_of_segment(CRelay *r, int kind, char *p) noexcept nogil:
             return MESSAGE
     elif ln == NULL:
         ln = r.unnamed if kind != 69 and p[5] == 83 else r.portal
-        if ln == NULL:
-            ln = r.primary
+        ln = ln if ln != NULL else r.primary
+        if r.state & ST_FAILED and ln != r.primary: return MESSAGE  # that standby's part of the transaction must fail too
         rc = segment_enter(r, ln)
         if rc != MORE:
             return rc

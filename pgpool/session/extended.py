@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pgpool.backend.pool import PooledLink
-from pgpool.model import Dest, Effect, Kind, Reason, Route, Statement
+from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
 from pgpool.session import own
 from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.show_parse import parse as ours
 from pgpool.session.simple import carry, consequence, decide
 from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
+from pgpool.session.unnamed import unnamed
 from pgpool.sql.analyze import analyze
 from pgpool.wire import messages
 
@@ -71,10 +72,10 @@ def handle_bind(session: Session) -> None:
     portal, name, _ = message[5:].split(b"\0", 2)  # the relay has looked: both end
     portal, name = messages.text(portal), messages.text(name)
     session.own.pop("P" + portal, None)
+    prepared = session.prepared.get(name) if name else unnamed(session)
     if "S" + name in session.own:
         own.bind(session, portal, name)
         return
-    prepared = session.prepared.get(name) if name else session.unnamed
     if prepared is None:
         pooled, code, text = here(session), ON_PRIMARY.code, None
     else:
@@ -148,7 +149,20 @@ def handle_execute(session: Session) -> None:
 
 def portal_link(session: Session, portal: str) -> PooledLink:
     node_id = session.portals.get(portal, -1) if portal else session.relay.portal_node()
-    return session.entry.links.get(node_id) or here(session)
+    return fail_along(session, session.entry.links.get(node_id) or here(session))
+
+
+def fail_along(session: Session, pooled: PooledLink) -> PooledLink:
+    """The link for what was prepared or bound on ``pooled``. In a failed transaction a standby's part of it fails first, as
+    the primary's does after an error on a standby (behaviour.md 5.7); the primary answers for one that takes no part."""
+    relay = session.relay
+    if not relay.state & State.FAILED or relay.segment_link() >= 0 or pooled is session.primary:
+        return pooled
+    if pooled.link.txn == "I":
+        return session.primary
+    if pooled.link.txn == "T":
+        session.ask(pooled, b"send invalid query from pgpool to abort transaction")
+    return pooled
 
 
 def handle_describe(session: Session) -> None:
@@ -159,10 +173,11 @@ def handle_describe(session: Session) -> None:
     if which == "P":
         pooled = portal_link(session, name)
     else:
-        prepared = session.prepared.get(name) if name else session.unnamed
+        prepared = session.prepared.get(name) if name else unnamed(session)
         pooled = here(session)
         if prepared is not None and pooled.link.node not in prepared.nodes and prepared.nodes:
             pooled = session.entry.links[min(prepared.nodes)]
+        pooled = fail_along(session, pooled)
     session.take(pooled, 1)
 
 
