@@ -192,7 +192,7 @@ cdef int segment_enter(CRelay *r, CLink *ln) noexcept nogil:
             r.segment_links = <uint64_t> 1 << ln.index
         return rc
     if ln != r.primary or was == ln or was == r.primary or was.skipping:
-        return relay_select(r, was) if was.skipping else MORE  # it may have failed while the primary was being chosen
+        return MORE
     if r.segment_start == r.rx.start and r.segment_ops <= was.tail - was.head and not r.rest:
         # nothing of it was sent: move it whole
         rc = relay_join(r, ln)

@@ -110,8 +110,10 @@ def bind_link(session: Session, prepared: Prepared, decided: Route, name: str) -
     relay = session.relay
     if not name and session.primary_id in prepared.nodes:
         return session.primary
-    pooled = session.link_for(decided)
     open_id = relay.segment_link()
+    if open_id >= 0 and session.entry.links[open_id].link.skipping:
+        return session.entry.links[open_id]  # up to Sync nothing is run any more, so nothing is prepared elsewhere
+    pooled = session.link_for(decided)
     if open_id >= 0 and (decided.dest is Dest.BALANCE or open_id == session.primary_id):
         pooled = session.entry.links[open_id]
     node_id = pooled.link.node
