@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from ..backend.connect import simple_query
 from ..errors import BackendFailed, BackendRefused, PgpoolError
 from ..model import ClusterMode, NodeState
-from ..policy.failover import Health, why_not_fail_back
+from ..policy.failover import Cause, Health, streams_from, why_not_fail_back
 from ..shared import RequestFlag, RequestKind
 from ..system import process
 from ..system.logs import DEBUG1, ERROR, LOG, log
 from .loop import Loop
 from .probe import hang_up, reason_of, refused_login
+from .search import ask_all
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, HealthConf, Settings
@@ -82,8 +83,9 @@ class HealthCheck(Loop):
             return
         if cell.state is NodeState.DOWN:
             cell.record_skip(time.time())
-            if self.settings.auto_failback and self.settings.mode is ClusterMode.STREAMING_REPLICATION:
-                self._fail_back()
+            external = self.settings.failover_owner == "external"
+            if (self.settings.auto_failback or external) and self.settings.mode is ClusterMode.STREAMING_REPLICATION:
+                self._fail_back(external)
             return
         began = time.monotonic()
         outcome, retries = self._attempts()
@@ -93,21 +95,33 @@ class HealthCheck(Loop):
         elif cell.state.usable:
             self._degenerate(outcome)
 
-    def _fail_back(self) -> None:
-        """auto_failback: a node that streams from the primary again is attached, not too often."""
+    def _fail_back(self, external: bool) -> None:
+        """auto_failback: a node that streams from the primary again is attached, not too often. With an ``external`` owner
+        of the failover too, unless a person has detached it."""
         cell, shared, now = self.shared.nodes[self.node_id], self.shared, time.monotonic()
         if now < self._next_fail_back:
             return
         view, delay = cell.view(), cell.delay()
+        if not self.settings.auto_failback and view.reason == Cause.OPERATOR.value:
+            return
         why_not = why_not_fail_back(
-            view.state, view.quarantined, delay.replication_state, time.time() - delay.checked,
+            view.state, view.quarantined, delay.replication_state or self._own_word(), time.time() - delay.checked,
             self.settings.sr_check_period, shared.following or shared.switching,
         )  # fmt: skip
         if why_not or not self._attempt().alive:
             return
         log.log(LOG, f"request auto failback, node id:{self.node_id}")
-        self._next_fail_back = now + self.settings.auto_failback_interval
+        self._next_fail_back = now + (self.settings.auto_failback_interval if self.settings.auto_failback else 0)
         self.ask_parent(RequestKind.UP, (self.node_id,))
+
+    def _own_word(self) -> str:
+        """The primary knows no standby by this node's backend_application_name: 'streaming' when the node says that it
+        streams, and has the primary's history."""
+        primary = self.shared.primary_id
+        if primary < 0 or self.prober.knock(self.backend, self.conf.timeout)[0] is not Health.ANSWERS:
+            return ""
+        answers = (ask_all(self.prober, backend) for backend in (self.backend, self.settings.backends[primary]))
+        return "streaming" if streams_from(*answers) else ""
 
     def _attempts(self) -> tuple[Outcome, int]:
         """The outcome that counts, and how many retries were made.

@@ -36,7 +36,7 @@ from .nursery import Nursery, Place
 from .options import Options
 from .probe import Prober
 from .reload import read_again, read_passwords, read_rules
-from .search import STORED_DOWN, settle_without_asking, state_number
+from .search import ADDED, STORED_DOWN, settle_without_asking, state_number
 from .sparing import Sparing
 
 _HANDLED = (
@@ -410,7 +410,7 @@ class Parent:
         for backend in new.backends:
             if backend.used and backend.id not in known:
                 log.log(LOG, f"backend {backend.id} was added, it is down until it is attached")
-                self.shared.set_node_state(backend.id, NodeState.DOWN, "added by a reload")
+                self.shared.set_node_state(backend.id, NodeState.DOWN, ADDED)
                 self._add_health(backend.id)
         self._want_metrics()
         self.shared.count_reload()

@@ -22,6 +22,7 @@ from ..system import process
 from ..system.logs import DEBUG1, LOG, WARNING, log
 from .loop import Loop
 from .probe import hang_up, reason_of, refused_login, split_upstream
+from .search import ask_outside, kept_out
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, Settings
@@ -109,7 +110,8 @@ class SrCheck(Loop):
         before = self._lagging()
         for node_id in silent:
             self.shared.nodes[node_id].forget_delay()
-        self._note(positions, down)
+        if self._note(positions, down) < 0:
+            self._look_outside()
         if self._lagging() != before:
             self.shared.bump_epoch()  # sessions choose anew where they read
 
@@ -140,8 +142,20 @@ class SrCheck(Loop):
             hang_up(link)
         return Position(backend.id, recovering == "t", int(lsn or 0), senders, upstream)
 
-    def _note(self, positions: list[Position], down: list[int]) -> None:
-        """Put what was seen into the delay cells; another primary than the present one is told to the parent."""
+    def _look_outside(self) -> None:
+        """No node in use is the primary: is one of those that are kept out? The parent looks closer."""
+        shared, settings = self.shared, self.settings
+        if shared.switching or shared.following:
+            return
+        out = kept_out(shared, shared.node_views(settings), external=settings.failover_owner == "external")
+        for answer in ask_outside(self.prober, settings.backends, out):
+            if answer.in_recovery is False:
+                self.ask_parent(RequestKind.FIND_PRIMARY, (answer.node_id,))
+                return
+
+    def _note(self, positions: list[Position], down: list[int]) -> int:
+        """Put what was seen into the delay cells; another primary than the present one is told to the parent. Who is the
+        primary; -1: nobody that is in use."""
         if self.settings.detach_false_primary and not (self.shared.switching or self.shared.following):
             false = self._false_primaries(positions)
             positions = [p for p in positions if p.node_id not in false]
@@ -161,6 +175,7 @@ class SrCheck(Loop):
         for node_id in down:  # auto_failback looks at the state of a node that is not used
             sender = self._sender(node_id, primary)
             self.shared.nodes[node_id].set_delay(0, sender.state, sender.sync_state, time.time())
+        return found.primary
 
     def _false_primaries(self, positions: list[Position]) -> tuple[int, ...]:
         """Detach the nodes that say they are primaries and have not all standbys; which they are."""
