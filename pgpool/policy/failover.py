@@ -308,8 +308,9 @@ def choose_primary(answers: tuple[Answer, ...], current: int, rules: Rules, last
     """The primary among the nodes that answered.
 
     A node flagged ALWAYS_PRIMARY is believed without asking. The present primary stays when it still says it is one;
-    else the one on the highest timeline, and of several there the last one (behaviour.md 10.3 step 6). ``last``: what is
-    known of the last primary; a node with another system identifier or a lower timeline has another history.
+    else the one on the highest timeline, and of several there the last one (behaviour.md 10.3 step 6). With an external
+    owner the present one stays only while nobody is on a higher timeline: whoever promoted that one has moved the primary.
+    ``last``: the last primary; a node with another system identifier or a lower timeline has another history.
     """
     for answer in answers:
         if ALWAYS_PRIMARY in rules.flags.get(answer.node_id, frozenset()):
@@ -319,7 +320,9 @@ def choose_primary(answers: tuple[Answer, ...], current: int, rules: Rules, last
     timelines = {claim.node_id: claim.timeline for claim in claims if claim.node_id not in refused}
     if not timelines:
         return Found(-1, refused=refused)
-    primary = current if current in timelines else max(timelines, key=lambda i: (timelines[i], i))
+    primary = max(timelines, key=lambda i: (timelines[i], i))
+    if current in timelines and (not rules.external or timelines[current] == timelines[primary]):
+        primary = current
     return Found(primary, tuple(i for i in timelines if i != primary), refused)
 
 

@@ -99,6 +99,8 @@ class Failover:
         """The last ones there were: what commands call the old ones."""
         self._followed: Callable[[], bool] = lambda: True
         """Has follow_primary_command ended?"""
+        self._outside = -1
+        """A primary that is not in use, as the log was told."""
         self._owed: Job | None = None
         """Its primary was not found yet: the others are told to follow it when it is."""
 
@@ -117,6 +119,9 @@ class Failover:
                 continue
             if request.kind is RequestKind.ROTATE_LOG:
                 self._boss.rotate_log()
+                continue
+            if request.kind is RequestKind.LOOK:
+                self._boss.check_roles_now()
                 continue
             ask = ask_of(request)
             if ask.change is Change.CONNECTED:
@@ -437,14 +442,22 @@ class Failover:
             yield QUICK_LOOK
 
     def _look_outside(self, nodes: tuple[NodeView, ...]) -> None:
-        """Is the primary of the nodes in use a node that is kept out, by an old status file say? Then it is attached:
-        nothing can write without it, or something writes to the wrong one."""
+        """Is the primary of the nodes in use a node that is kept out, by an old status file say? It is attached where
+        pgpool may do so by itself, and anyway when an old primary takes writes in its place."""
         if not self._boss.prober.account()[0]:
             return
-        node_id = self._census.lost(nodes, self.rules())
-        if node_id >= 0:
-            log.log(LOG, f"node {node_id} is the primary of the others, and not in use: it is attached")
+        rules = self.rules()
+        node_id, rivals = self._census.lost(nodes, rules)
+        if node_id < 0:
+            return
+        text = f"node {node_id} is the primary of the others, and not in use"
+        if self._boss.settings.auto_failback or rules.external or rivals:
+            log.log(LOG, f"{text}: it is attached")
             self._want(Ask(Change.ATTACH, (node_id,), Cause.LOST_PRIMARY))
+        elif node_id != self._outside:
+            self._outside = node_id
+            hint = "attach it with pcp_attach_node, start pgpool with -D, or switch auto_failback on"
+            log.warning(f"{text}: no statement can write", hint=hint)
 
     def reloaded(self) -> None:
         """The settings have changed: what could not be asked may be asked now."""

@@ -223,7 +223,7 @@ class Parent:
             self.nursery.add_child(index, partial(self._run_child, index))
         self.sparing.begin()
         self.nursery.add_worker("PCP child", self._run_pcp)
-        self.nursery.add_worker("worker child process", self._run_srcheck)
+        self.nursery.add_worker(srcheck.WHAT, self._run_srcheck)
         for backend in self.settings.backends:
             if backend.used:
                 self._add_health(backend.id)
@@ -325,6 +325,12 @@ class Parent:
         """The health check of a node looks at once (failover_on_backend_error = check)."""
         for place in self.nursery.alive():
             if place.node_id == node_id:
+                process.kill(place.pid, signals.SIGUSR2)
+
+    def check_roles_now(self) -> None:
+        """The streaming check looks at once: a session has seen that a server has another role."""
+        for place in self.nursery.alive():
+            if place.what == srcheck.WHAT:
                 process.kill(place.pid, signals.SIGUSR2)
 
     def run_command(self, name: str, happenings: list[Happening]) -> Callable[[], bool]:

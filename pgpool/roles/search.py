@@ -43,6 +43,7 @@ class Boss(Protocol):
 
     def clock(self) -> float: ...
     def check_now(self, node_id: int) -> None: ...
+    def check_roles_now(self) -> None: ...
     def run_command(self, name: str, happenings: list[Happening]) -> Callable[[], bool]: ...
     def tell_sessions(self, what: Sessions, node_ids: tuple[int, ...]) -> None: ...
     def close_idle_links(self) -> None: ...
@@ -95,13 +96,13 @@ class Census:
         """No primary was known yet."""
         return self._last is None
 
-    def lost(self, nodes: tuple[NodeView, ...], rules: Rules) -> int:
-        """The primary of the nodes in use that is kept out itself; -1: none for sure. From now on it is the last primary:
-        one with an older history that is in use is none."""
+    def lost(self, nodes: tuple[NodeView, ...], rules: Rules) -> tuple[int, bool]:
+        """The primary of the nodes in use that is kept out itself (-1: none for sure), and whether an older one is in use
+        in its place. From now on it is the last primary: one with an older history is none."""
         shared, prober, backends = self._boss.shared, self._boss.prober, self._boss.settings.backends
         claims = ask_outside(prober, backends, kept_out(shared, nodes, external=rules.external))
         if not any(claim.in_recovery is False for claim in claims):
-            return -1
+            return -1, False
         used = tuple(ask_all(prober, backends[node.id]) for node in nodes if node.usable)
         node_id = lost_primary(claims, used, self._last, alone=rules.external)
         for claim in claims:
@@ -109,7 +110,7 @@ class Census:
                 self._last = claim
         if node_id < 0 and self.fresh:
             self._tell_rivals(rival_primaries(claims, used))
-        return node_id
+        return node_id, any(answer.in_recovery is False for answer in used)
 
     def _tell_rivals(self, rivals: tuple[Answer, ...]) -> None:
         for rival in rivals:

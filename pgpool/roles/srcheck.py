@@ -18,11 +18,11 @@ from ..policy.balance import in_time
 from ..policy.failover import Answer, Rules, choose_primary, false_primaries
 from ..policy.route import RoutingSettings, delay_limit
 from ..shared import RequestKind
-from ..system import process
+from ..system import process, sockets
 from ..system.logs import DEBUG1, LOG, WARNING, log
 from .loop import Loop
 from .probe import hang_up, reason_of, refused_login, split_upstream
-from .search import ask_outside, kept_out
+from .search import ask_all, ask_outside, kept_out
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, Settings
@@ -38,6 +38,11 @@ _STANDBYS = (
     " FROM pg_stat_replication"
 )
 _UPSTREAM = "SELECT status, conninfo FROM pg_stat_wal_receiver"
+
+WHAT = "worker child process"
+"""What the parent calls this process in the log."""
+CALM = 0.25
+"""Seconds between two rounds at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,10 @@ def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
     log.log(LOG, "process started")
     while True:
         period = worker.settings.sr_check_period
-        if period and worker.settings.mode is ClusterMode.STREAMING_REPLICATION:
+        if (period or worker.urgent) and worker.settings.mode is ClusterMode.STREAMING_REPLICATION:
             worker.check()
+        elif worker.urgent:
+            worker.urgent = False
         worker.pause(period or None)
 
 
@@ -83,8 +90,15 @@ class SrCheck(Loop):
     _disowned: tuple[str, ...] = ()
     """What was told of primaries that own some standbys only."""
 
+    _last = 0.0
+    """When the last round began (time.monotonic)."""
+
     def check(self) -> None:
-        """One round."""
+        """One round. One that a session asked for begins at least ``CALM`` after the last: they ask in crowds."""
+        while self.urgent and (left := self._last + CALM - time.monotonic()) > 0:
+            if sockets.wait([self.wakeup_fd], left):
+                self.on_wake()
+        self.urgent, self._last = False, time.monotonic()
         user, password, database = self.prober.account()
         if not user:
             return
@@ -159,11 +173,14 @@ class SrCheck(Loop):
         if self.settings.detach_false_primary and not (self.shared.switching or self.shared.following):
             false = self._false_primaries(positions)
             positions = [p for p in positions if p.node_id not in false]
-        rules = Rules(
-            self.settings.mode, False, False, {backend.id: backend.flags for backend in self.settings.backends}
-        )
+        backends = self.settings.backends
+        external = self.settings.failover_owner == "external"
+        rules = Rules(self.settings.mode, "off", False, {b.id: b.flags for b in backends}, external)
         current = self.shared.primary_id
-        found = choose_primary(tuple(Answer(p.node_id, p.in_recovery) for p in positions), current, rules)
+        answers = [Answer(p.node_id, p.in_recovery) for p in positions]
+        if external and len(positions) - sum(p.in_recovery for p in positions) > 1:
+            answers = [ask_all(self.prober, backends[p.node_id]) for p in positions if not p.in_recovery]
+        found = choose_primary(tuple(answers), current, rules)
         if found.primary >= 0 and found.primary != current:
             log.log(LOG, f"node {found.primary} is the primary now, it was node {current}")
             self.ask_parent(RequestKind.FIND_PRIMARY, (found.primary,))

@@ -67,6 +67,18 @@ def suspect(session: Session, node_id: int, flag: RequestFlag) -> None:
         process.kill(shared.parent_pid, signals.SIGUSR1)
 
 
+def stop_running(session: Session, node_id: int) -> None:
+    """Nobody waits for what this node does any more: cancel it."""
+    pooled = session.entry.links.get(node_id)
+    if pooled is None:
+        return
+    conf = session.settings.backends[node_id]
+    try:
+        connect.cancel(node_id, conf, session.settings, pooled.login.pid, pooled.login.key)
+    except BackendFailed as failed:
+        log.log(LOG, failed.message, detail=failed.detail)
+
+
 def close_idle_everywhere(session: Session) -> None:
     """Before DROP DATABASE: all children close their idle connections, for which we wait (behaviour.md 3)."""
     shared, worker = session.worker.shared, session.worker

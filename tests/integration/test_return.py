@@ -117,10 +117,16 @@ def with_status(make_pgpool, settings: dict[str, object], status: str, nodes_: l
     return pgpool.start(wait=False)
 
 
-def test_a_status_file_that_keeps_the_primary_out(make_pgpool, cluster: Cluster):
-    """Stored as down, it is the primary all the same."""
-    pgpool = with_status(make_pgpool, {"search_primary_node_timeout": 2}, "down\nup\n", cluster.nodes)
-    pgpool.wait_for_log("node 0 is the primary of the others, and not in use: it is attached")
+@pytest.mark.parametrize("auto_failback", [True, False])
+def test_a_status_file_that_keeps_the_primary_out(make_pgpool, cluster: Cluster, auto_failback):
+    """Stored as down, it is the primary all the same: attached by itself, or at least the log says why nothing can write."""
+    settings = {"auto_failback": auto_failback, "search_primary_node_timeout": 1}
+    pgpool = with_status(make_pgpool, settings, "down\nup\n", cluster.nodes)
+    pgpool.wait_for_log("node 0 is the primary of the others, and not in use")
+    if not auto_failback:
+        pgpool.wait_for_log("no primary node was found")
+        assert nodes(pgpool, "status", "role")[0] == ("down", "standby")
+        assert ours(pgpool, "pcp_attach_node", "-n", "0")[0] == 0
     wait_until(lambda: nodes(pgpool, "role") == [("primary",), ("standby",)], "the primary to be attached")
     assert in_use(pgpool) == [True, True]
     with pgpool.connect() as conn:
@@ -130,7 +136,8 @@ def test_a_status_file_that_keeps_the_primary_out(make_pgpool, cluster: Cluster)
 def test_a_primary_kept_out_that_starts_after_the_search(make_pgpool, own_cluster: Cluster):
     old = own_cluster.primary
     old.stop()
-    pgpool = with_status(make_pgpool, {"search_primary_node_timeout": 1}, "down\nup\n", own_cluster.nodes)
+    settings = {"auto_failback": True, "search_primary_node_timeout": 1}
+    pgpool = with_status(make_pgpool, settings, "down\nup\n", own_cluster.nodes)
     pgpool.wait_for_log("expired, no primary node was found")
     old.start()
     wait_until(lambda: nodes(pgpool, "role") == [("primary",), ("standby",)], "the primary to be attached")
