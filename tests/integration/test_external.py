@@ -105,11 +105,10 @@ def test_what_a_person_detached_stays_out(make_pgpool, cluster: Cluster):
     assert roles(pgpool) == ["primary", "down"]
 
 
-@pytest.mark.parametrize("policy", ["restart", "wait"])
-def test_an_idle_session_notices_a_promotion_at_once(make_pgpool, own_cluster: Cluster, policy):
+def test_an_idle_session_notices_a_promotion_at_once(make_pgpool, own_cluster: Cluster):
     """The checks look once an hour: what the servers say in passing is enough. The old primary is gone for good."""
     old, new = own_cluster.nodes
-    settings = {**EXTERNAL, **SELDOM, "backend_weight0": 0, "failover_client_policy": policy}
+    settings = {**EXTERNAL, **SELDOM, "backend_weight0": 0, "failover_client_policy": "wait"}
     pgpool = make_pgpool(settings, nodes=own_cluster.nodes)
     first_checks_are_over(pgpool)
     with pgpool.connect() as reader:

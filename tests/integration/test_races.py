@@ -1,0 +1,143 @@
+"""Administrators who detach, attach, promote and reload at the same moments, while sessions run (issue 6, race tests)."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from pgpool.errors import PgpoolError
+from tests.support.pcp import client
+from tests.support.pgpool import Pgpool
+from tests.support.postgres import Cluster
+from tests.support.servers import wait_until
+
+pytestmark = pytest.mark.needs_pgpool
+
+ROUNDS, CHECKED_EVERY = 50, 25
+"""Rounds for each policy, together 100; after so many of them all must be as it was."""
+SEED = "2026"
+ADMINS, SESSIONS = 3, 4
+SETTINGS = {
+    "num_init_children": SESSIONS + 4,
+    "sr_check_period": 1,
+    "health_check_period": 1,
+    "health_check_timeout": 4,
+    "failover_on_backend_error": "check",
+    "search_primary_node_timeout": 60,
+}
+
+
+def one_wish(pgpool: Pgpool, what: str, node_id: int, delay: float) -> None:
+    """What one administrator does in a round; that it is refused is an answer too."""
+    time.sleep(delay)
+    with contextlib.suppress(PgpoolError), client(pgpool) as admin:
+        if what == "reload":
+            admin.reload_config()
+        else:
+            getattr(admin, what)(node_id)
+
+
+class Load:
+    """Sessions that read and write unique numbers, and come again when they are thrown out."""
+
+    def __init__(self, pgpool: Pgpool):
+        self.acknowledged: list[int] = []
+        self.wrong: list[object] = []
+        self._pgpool, self._stop = pgpool, threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(SESSIONS)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a session hangs"
+
+    def _run(self, number: int) -> None:
+        values = iter(range(number * 1_000_000, (number + 1) * 1_000_000))
+        while not self._stop.is_set():
+            with contextlib.suppress(psycopg.Error), self._pgpool.connect() as conn:
+                while not self._stop.is_set():
+                    self._work(conn, values)
+            time.sleep(0.01)
+
+    def _work(self, conn: psycopg.Connection, values: Iterator[int]) -> None:
+        value = next(values)
+        found = conn.execute("SELECT %s::int", (value,)).fetchone()
+        if found != (value,):
+            self.wrong.append(found)
+        conn.execute("INSERT INTO races VALUES (%s)", (value,))
+        self.acknowledged.append(value)
+        pair = next(values), next(values)
+        with conn.transaction():
+            for value in pair:
+                conn.execute("INSERT INTO races VALUES (%s)", (value,))
+        self.acknowledged += pair
+        time.sleep(0.002)
+
+
+def as_it_was(pgpool: Pgpool) -> bool:
+    """Both nodes are in use and have their true roles; SHOW and PCP say the same."""
+    try:
+        rows = pgpool.show("pool_nodes")
+    except psycopg.Error:
+        return False
+    with client(pgpool) as admin:
+        told = [info.status for info in admin.node_info()]
+    in_use = {"up": 2, "waiting": 1}
+    return [r["role"] for r in rows] == ["primary", "standby"] and [in_use.get(r["status"]) for r in rows] == told
+
+
+def settle(pgpool: Pgpool) -> None:
+    """Attach what is out, until nothing changes any more."""
+
+    def settled() -> bool:
+        with client(pgpool) as admin:
+            for node_id, info in enumerate(admin.node_info()):
+                if info.status == 3:
+                    admin.attach(node_id)
+        return as_it_was(pgpool)
+
+    wait_until(settled, "both nodes with their roles", pause=0.1)
+
+
+@pytest.fixture
+def races(cluster: Cluster):
+    cluster.primary.execute("CREATE TABLE races (id bigint PRIMARY KEY)")
+    yield cluster.primary
+    cluster.primary.execute("DROP TABLE races")
+
+
+@pytest.mark.parametrize("policy", ["restart", "wait"])
+def test_interleavings_end_in_a_consistent_state(make_pgpool, races, policy):
+    dice = random.Random(SEED + policy)
+    pgpool = make_pgpool({**SETTINGS, "failover_client_policy": policy})
+    with Load(pgpool) as load, ThreadPoolExecutor(ADMINS) as admins:
+        for number in range(1, ROUNDS + 1):
+            wishes = [
+                (dice.choice(["detach", "attach", "promote", "reload"]), dice.randrange(2), dice.random() * 0.03)
+                for _ in range(ADMINS)
+            ]
+            list(admins.map(lambda wish: one_wish(pgpool, *wish), wishes))
+            if number % CHECKED_EVERY == 0:
+                settle(pgpool)
+                before = len(load.acknowledged)
+                wait_until(lambda count=before: len(load.acknowledged) > count + 10, f"writes after round {number}")
+    assert not load.wrong
+    kept = {row[0] for row in races.execute("SELECT id FROM races")}
+    assert not set(load.acknowledged) - kept, "acknowledged and lost"
+    assert as_it_was(pgpool)
+    with contextlib.ExitStack() as stack:  # every child serves
+        for _ in range(SETTINGS["num_init_children"]):
+            stack.enter_context(pgpool.connect()).execute("CREATE TEMP TABLE t (i int)")
