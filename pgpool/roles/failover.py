@@ -279,6 +279,8 @@ class Failover:
         yield from ()
 
     def _step_sessions(self, job: Job) -> Iterator[float]:
+        if job.plan.primary is not None:
+            self._boss.shared.set_primary(-1)  # a session that looks now waits for the new one
         self._tell_sessions(job.plan, job.ids)
         yield from ()
 

@@ -104,15 +104,18 @@ def patient(session: Session) -> bool:
 
 
 def must_move(session: Session) -> bool:
-    """The primary is another one now, or cannot be used any more."""
-    return patient(session) and (session.primary_id != new_primary(session) or session.primary.link.dead)
+    """The primary is another one now, or cannot be used any more. That other nodes come and go is no reason."""
+    return patient(session) and (session.primary_id != present_primary(session) or session.primary.link.dead)
 
 
 def new_primary(session: Session) -> int:
     """Who the primary is, -1 while that is not settled."""
+    return -1 if session.worker.shared.switching else present_primary(session)
+
+
+def present_primary(session: Session) -> int:
+    """Who the primary is as yet, -1 when there is none."""
     shared = session.worker.shared
-    if shared.switching:
-        return -1
     if session.settings.mode is ClusterMode.STREAMING_REPLICATION:
         return shared.primary_id if usable(session, shared.primary_id) else -1
     return session.worker.primary_id()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
 from pgpool.errors import PgpoolError
+from tests.support.load import Load
 from tests.support.pcp import client
 from tests.support.pgpool import Pgpool
 from tests.support.postgres import Cluster
@@ -42,49 +41,6 @@ def one_wish(pgpool: Pgpool, what: str, node_id: int, delay: float) -> None:
             admin.reload_config()
         else:
             getattr(admin, what)(node_id)
-
-
-class Load:
-    """Sessions that read and write unique numbers, and come again when they are thrown out."""
-
-    def __init__(self, pgpool: Pgpool):
-        self.acknowledged: list[int] = []
-        self.wrong: list[object] = []
-        self._pgpool, self._stop = pgpool, threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(SESSIONS)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a session hangs"
-
-    def _run(self, number: int) -> None:
-        values = iter(range(number * 1_000_000, (number + 1) * 1_000_000))
-        while not self._stop.is_set():
-            with contextlib.suppress(psycopg.Error), self._pgpool.connect() as conn:
-                while not self._stop.is_set():
-                    self._work(conn, values)
-            time.sleep(0.01)
-
-    def _work(self, conn: psycopg.Connection, values: Iterator[int]) -> None:
-        value = next(values)
-        found = conn.execute("SELECT %s::int", (value,)).fetchone()
-        if found != (value,):
-            self.wrong.append(found)
-        conn.execute("INSERT INTO races VALUES (%s)", (value,))
-        self.acknowledged.append(value)
-        pair = next(values), next(values)
-        with conn.transaction():
-            for value in pair:
-                conn.execute("INSERT INTO races VALUES (%s)", (value,))
-        self.acknowledged += pair
-        time.sleep(0.002)
 
 
 def as_it_was(pgpool: Pgpool) -> bool:
@@ -123,7 +79,7 @@ def races(cluster: Cluster):
 def test_interleavings_end_in_a_consistent_state(make_pgpool, races, policy):
     dice = random.Random(SEED + policy)
     pgpool = make_pgpool({**SETTINGS, "failover_client_policy": policy})
-    with Load(pgpool) as load, ThreadPoolExecutor(ADMINS) as admins:
+    with Load(pgpool, "races", SESSIONS) as load, ThreadPoolExecutor(ADMINS) as admins:
         for number in range(1, ROUNDS + 1):
             wishes = [
                 (dice.choice(["detach", "attach", "promote", "reload"]), dice.randrange(2), dice.random() * 0.03)
