@@ -40,6 +40,8 @@ QUICK_LOOK = 0.1
 """Between the rounds that the log tells of, a promotion is looked for this often (seconds)."""
 OUTSIDE_PAUSE = 5.0
 """The nodes that are not in use are asked this often while a primary is searched (seconds)."""
+COMMAND_PATIENCE = 30.0
+"""A command that takes longer (seconds) is told of."""
 BACKLOG_MAX = 64
 """Requests that wait while one is worked on; more than that are copies of each other."""
 
@@ -285,11 +287,18 @@ class Failover:
         yield from ()
 
     def _step_commands(self, job: Job) -> Iterator[float]:
-        """One command per node, one after the other; the parent stays awake."""
+        """One command per node, one after the other; the parent stays awake. New clients wait only for a new primary."""
+        shared, name = self._boss.shared, job.plan.command.value
         happenings = [self._happening(job, node_id) for node_id in job.ids]
-        ended = self._boss.run_command(job.plan.command.value, happenings)
+        ended = self._boss.run_command(name, happenings)
+        shared.set_condition(switching=not any(n.usable and n.id == shared.primary_id for n in self._nodes()))
+        began, patience = self._boss.clock(), COMMAND_PATIENCE
         while not ended():
             yield SEARCH_PAUSE
+            if self._boss.clock() - began > patience:
+                log.warning(f"{name} runs since {patience:g} s, no other request about a node is carried out before its end")
+                patience *= 2
+        shared.set_condition(switching=True)
 
     def _step_primary(self, job: Job) -> Iterator[float]:
         yield from self._settle_primary(job.plan)

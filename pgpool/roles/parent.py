@@ -338,7 +338,8 @@ class Parent:
         template = getattr(self.settings, name)
         if not template or not happenings:
             return lambda: True
-        pid = process.fork(commands.commands_main, name, template, happenings, self.shared, self._close_doors)
+        limit = self.settings.failover_command_timeout
+        pid = process.fork(commands.commands_main, name, template, happenings, limit, self.shared, self._close_doors)
         self.nursery.commands.add(pid)
         return lambda: pid not in self.nursery.commands
 
