@@ -30,7 +30,8 @@ ROWS = (
           "Time to make a connection to a backend, for sessions too; 0 means no limit.",
           unit="ms", indexing=BACKEND_DEFAULT, since="3.4"),
     Param("health_check_test", BOOL, False, INIT, HEALTH,
-          "For tests: the health check fails for backends named in the file backend_down_request in work_dir.",
+          "For tests: the health check fails for a backend that a line of the file backend_down_request in work_dir names, "
+          "as in '1<TAB>down'; when the backend is detached, the line's last word becomes already_down.",
           since="4.3"),
 
     Param("failover_command", STRING, "", RELOAD, FAILOVER, "Shell command run when a backend is detached. " + ESCAPES),

@@ -18,6 +18,7 @@ from ..policy.failover import Cause, Health, streams_from, why_not_fail_back
 from ..shared import RequestFlag, RequestKind
 from ..system import process
 from ..system.logs import DEBUG1, ERROR, LOG, log
+from . import files
 from .loop import Loop
 from .probe import hang_up, reason_of, refused_login
 from .search import ask_all
@@ -54,6 +55,8 @@ class Outcome:
     complaint: str = ""
     sure: bool = False
     """Nobody listens there, or it says that it shuts down: asking again now would tell nothing new."""
+    staged: bool = False
+    """It fails because a test wants it to (health_check_test)."""
 
 
 class HealthCheck(Loop):
@@ -143,6 +146,8 @@ class HealthCheck(Loop):
 
     def _attempt(self) -> Outcome:
         conf = self.conf
+        if self.settings.health_check_test and files.asked_down(self._down_requests(), self.node_id):
+            return Outcome(False, reason=f"{files.DOWN_REQUEST_FILE} says so (health_check_test)", staged=True)
         if not conf.user:
             seen, text = self.prober.knock(self.backend, conf.timeout)
             reason = "" if seen is Health.ANSWERS else text
@@ -182,6 +187,9 @@ class HealthCheck(Loop):
     def _tell_failure(self, outcome: Outcome) -> None:
         place = f"{self.backend.hostname}:{self.backend.port}"
         error = outcome.reason.rpartition(": ")[2]
+        if outcome.staged:
+            log.log(LOG, f"health check of node {self.node_id} fails: {outcome.reason}")
+            return
         log.log(
             LOG, f'failed to connect to PostgreSQL server on "{place}", getsockopt() detected error "{error}"'
         )
@@ -189,11 +197,32 @@ class HealthCheck(Loop):
     def _degenerate(self, outcome: Outcome) -> None:
         self._tell_failure(outcome)
         place = f"{self.backend.hostname}:{self.backend.port}"
-        log.error("failed to make persistent db connection", detail=f'connection to host:"{place}" failed')
+        if not outcome.staged:
+            log.error("failed to make persistent db connection", detail=f'connection to host:"{place}" failed')
         log.log(LOG, f"health check failed on node {self.node_id} (timeout:{int(outcome.timed_out)})")
         log.log(LOG, f"received degenerate backend request for node_id: {self.node_id} from pid [{os.getpid()}]")
         flags = RequestFlag.TIMEOUT if outcome.timed_out else RequestFlag.NONE
         self.ask_parent(RequestKind.DOWN, (self.node_id,), flags)
+        if outcome.staged:
+            self._answer_down_request()
+
+    @property
+    def _request_file(self) -> str:
+        return self.settings.resolve(os.path.join(self.settings.work_dir, files.DOWN_REQUEST_FILE))
+
+    def _down_requests(self) -> str:
+        try:
+            return files.read_down_requests(self._request_file)
+        except OSError as err:
+            log.warning(f'could not read "{self._request_file}"', detail=err.strerror)
+            return ""
+
+    def _answer_down_request(self) -> None:
+        """The node is as good as detached: who attaches it again wants it up."""
+        try:
+            files.write_down_requests(self._request_file, files.answered_down(self._down_requests(), self.node_id))
+        except OSError as err:
+            log.warning(f'could not write "{self._request_file}"', detail=err.strerror)
 
 
 def _sure(reason: str) -> bool:
