@@ -35,7 +35,7 @@ _TRIED_WITHOUT_NAME = ("postgres", "template1")
 def health_main(node_id: int, settings: Settings, shared: Shared, options: Options) -> int:
     """The life of the health check process of node ``node_id``; returns its exit code."""
     process.set_title(f"pgpool: health check process({node_id})")
-    log.set_process(f"health_check{node_id}")
+    log.set_process(f"health_check{node_id}", "HEALTH CHECK")
     worker = HealthCheck(node_id, settings, shared, options)
     log.log(LOG, "process started")
     while True:

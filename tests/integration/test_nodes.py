@@ -196,13 +196,14 @@ def test_health_check_of_a_frozen_server_times_out(make_pgpool, own_cluster: Clu
 
 def test_a_check_that_a_test_makes_fail(make_pgpool):
     """health_check_test, with retries as for any failure; attached, the node stays up."""
-    checked = {**CHECKED, "health_check_test": True, "health_check_max_retries": 1}
+    prefix = {"log_line_prefix": "%a|%P|"}  # Pgpool-II's health checks have an empty %P
+    checked = {**CHECKED, **prefix, "health_check_test": True, "health_check_max_retries": 1}
     pgpool = make_pgpool(checked, start=False)
     request = pgpool.place / "backend_down_request"
     request.write_text("1\tdown\n")
     request.chmod(0o666)
     pgpool.start()
-    pgpool.wait_for_log(r"health check of node 1 fails: backend_down_request says so \(health_check_test\)")
+    pgpool.wait_for_log(r"health_check1\|HEALTH CHECK\|LOG:  health check of node 1 fails: backend_down_request says so")
     wait_until(lambda: try_status(pgpool).get("1") == "down", "node 1 to be down")
     assert "health check retrying on DB node: 1 (round:1)" in pgpool.log_text()
     wait_until(lambda: request.read_text() == "1\talready_down\n", "the answer")
