@@ -105,7 +105,7 @@ def test_both_nodes_down_and_back(make_pgpool, own_cluster: Cluster, policy):
     settings = {**CHECKED, "failover_client_policy": policy, "failover_wait_timeout": 2}
     pgpool = make_pgpool(settings, nodes=own_cluster.nodes)
     with Load(pgpool, "ledger") as load:
-        wait_until(lambda: len(load.acknowledged) > 20, "the load")
+        load.goes_on()
         standby.stop("immediate")
         primary.stop("immediate")
         pgpool.wait_for_log("All the DB nodes are in down status and skip writing status file.")
@@ -114,8 +114,7 @@ def test_both_nodes_down_and_back(make_pgpool, own_cluster: Cluster, policy):
         primary.start()
         standby.start()
         assert ours(pgpool, "pcp_attach_node", "-n", "0")[0] == 0
-        count = len(load.acknowledged)
-        wait_until(lambda: len(load.acknowledged) > count + 20, "clients to go on")
+        load.goes_on()
         assert ours(pgpool, "pcp_attach_node", "-n", "1")[0] == 0
         wait_until(lambda: states(pgpool) == BOTH, "both nodes")
     assert not load.wrong

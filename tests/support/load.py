@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import psycopg
 
 from .pgpool import Pgpool
+from .places import wait_until
 
 
 class Load:
@@ -38,6 +39,11 @@ class Load:
         for thread in self._threads:
             thread.join(60)
             assert not thread.is_alive(), "a session hangs"
+
+    def goes_on(self, count: int = 20) -> None:
+        """Wait until ``count`` more commits were acknowledged."""
+        before = len(self.acknowledged)
+        wait_until(lambda: len(self.acknowledged) > before + count, "clients to go on")
 
     def _run(self, first: int) -> None:
         values = iter(range(first, first + 1_000_000))
