@@ -19,6 +19,7 @@ session     the Relay class that Python drives
 heard       what backends said, for the log
 repeat      a read that a standby could not answer goes to the primary
 unnamed     the unnamed statement, for Python
+doubt       what servers say that makes us ask who the primary is
 guest       a client that comes again, and is served as the last time
 door        waiting for clients, and what they say first
 
@@ -42,5 +43,6 @@ include "_fastpath/session.pxi"
 include "_fastpath/heard.pxi"
 include "_fastpath/repeat.pxi"
 include "_fastpath/unnamed.pxi"
+include "_fastpath/doubt.pxi"
 include "_fastpath/door.pxi"
 include "_fastpath/guest.pxi"

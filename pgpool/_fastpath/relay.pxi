@@ -31,6 +31,7 @@ cpdef enum Why:
     HANGUP = 18           # the client has gone while a request of it runs: running_node
     HEARD = 19            # messages of backends that Python logs: take_heard()
     AGAIN = 20            # a standby refused or lost a request that can be repeated on the primary: repeat()
+    DOUBT = 21            # a server spoke as if the primary were another one: take_doubt()
 
 cdef enum:
     MAX_LINKS = 64
@@ -53,6 +54,9 @@ cdef enum:
     EF_PIN_SESSION = 32 << 2
     EF_TEMP = 128 << 2
     EF_DDL = 256 << 2
+
+    DUE_AGAIN = 1
+    DUE_DOUBT = 2
 
     DEST_PRIMARY = 1                 # model.Dest
     DEST_BALANCE = 2
@@ -144,7 +148,7 @@ cdef struct CRelay:
     Py_ssize_t again_size
     char again_state[8]              # SQLSTATE of the refusal
     int repeating                    # the rest of the refused answer is not the client's
-    int again_due
+    int due                          # bits of what Python is to be told: DUE_AGAIN, DUE_DOUBT
     int force                        # up to the next ReadyForQuery everything goes to the primary
     int hold                         # a FATAL that nobody asked for is not for an idle client: Python goes on elsewhere
     int held_fatal                   # one came
@@ -379,7 +383,7 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
                 if ln.head == ln.tail:
                     ln.txn = p[5]
             elif drop:
-                r.again_due = 1
+                r.due |= DUE_AGAIN
                 event = AGAIN
             else:
                 rc = relay_settled(r, ln, p[5])
@@ -389,6 +393,8 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
             ln.copy_in = 0
         elif kind == 69:
             relay_error_seen(r, ln, p, need, not drop)
+            if ln == r.primary and refuses_writes(p, need):
+                r.due |= DUE_DOUBT
             if op:
                 event = relay_failed_op(r, ln, op)
             elif ln != r.primary:
@@ -398,6 +404,8 @@ cdef int relay_process(CRelay *r, CLink *ln) noexcept nogil:
                 r.gone = ln.index
                 event = BACKEND_GONE
         elif async_:
+            if kind == 83:
+                relay_role(r, ln, p, total)
             if kind == 83 and ln == r.primary:
                 relay_parameter(r, p, total)
             elif kind == 78 and op == 0 and ln != r.primary and says_goodbye(sqlstate_of(p, need)):

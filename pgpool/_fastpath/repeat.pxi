@@ -95,7 +95,8 @@ def repeat(Relay relay, uint32_t code, *, bint learn):
         verdict_put(&r.table, repeat_key(r, ST_REFUSED), code)
     r.rx.start = r.pos = r.again_at
     r.rx.end = r.again_at + r.again_size
-    r.again_size = r.repeating = r.again_due = 0
+    r.again_size = r.repeating = 0
+    r.due &= ~DUE_AGAIN
     r.again_state[0] = 0
     r.force = 1
     r.looked = r.every

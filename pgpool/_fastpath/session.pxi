@@ -54,7 +54,7 @@ cdef class Relay:
         r.backslash = r.unsafe_encoding = r.begin_len = r.greeted = r.portal_code = 0
         r.ring_len = r.ring_pos = 0
         r.dones = r.done_failed = r.diverged = r.watching = r.ended = r.group_failed = r.rolled_back = r.notify_execute = 0
-        r.last_fatal = r.hold = r.held_fatal = r.nheard = r.nlinks = r.again_size = r.again_due = r.repeating = r.force = 0
+        r.last_fatal = r.hold = r.held_fatal = r.nheard = r.nlinks = r.again_size = r.due = r.repeating = r.force = 0
         set_patience(fd, 20)
         r.chunk = READ_SIZE // 2
         self.held = []

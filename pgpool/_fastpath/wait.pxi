@@ -118,8 +118,8 @@ cdef int relay_loop(CRelay *r, int timeout) noexcept nogil:
             return ENDED
         if r.nheard:
             return HEARD
-        if r.again_due:
-            return AGAIN
+        if r.due:
+            return AGAIN if r.due & DUE_AGAIN else DOUBT
         if tls_unsent(r.tls):
             rc = relay_drain(r)
             if rc != MORE:

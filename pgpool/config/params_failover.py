@@ -30,7 +30,8 @@ ROWS = (
           "Time to make a connection to a backend, for sessions too; 0 means no limit.",
           unit="ms", indexing=BACKEND_DEFAULT, since="3.4"),
     Param("health_check_test", BOOL, False, INIT, HEALTH,
-          "For tests: the health check fails for backends named in the file backend_down_request in work_dir.",
+          "For tests: the health check fails for a backend that a line of the file backend_down_request in work_dir names, "
+          "as in '1<TAB>down'; when the backend is detached, the line's last word becomes already_down.",
           since="4.3"),
 
     Param("failover_command", STRING, "", RELOAD, FAILOVER, "Shell command run when a backend is detached. " + ESCAPES),
@@ -39,6 +40,9 @@ ROWS = (
     Param("follow_primary_command", STRING, "", RELOAD, FAILOVER,
           "Shell command run for every other backend after the primary has changed; same escapes as failover_command.",
           old_names=("follow_master_command",), since="4.2"),
+    Param("failover_command_timeout", INT, 0, RELOAD, FAILOVER,
+          "How long failover_command and failback_command may run for one backend; then they are ended, and the failover "
+          "goes on. 0 waits as long as it takes, as Pgpool-II does.", unit="s", max=86400, since="ours"),
     Param("failover_on_backend_error", ENUM, "check", RELOAD, FAILOVER,
           "What happens when a session cannot connect to a backend, read from it or write to it. on: the backend is "
           "detached; off: nothing; check (ours): its health is checked at once, and only the check decides.",

@@ -1,7 +1,7 @@
 """The PCP server: one process that accepts, one worker for each connection (pcp_protocol.md 1, 2, 6).
 
 Nobody is let in without the password; before that only M and R are read, within a time limit. Failed logins of a host
-make its next ones slower.
+make its next ones slower. When all places are taken, whoever is not logged in or idle makes room for the next one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import PgpoolError, ProcessExit, ProtocolViolation, SessionFatal
@@ -22,6 +23,7 @@ from ..wire.messages import message, text
 from . import users
 from .commands import COMMANDS
 from .desk import Desk
+from .seats import BUSY, STRANGER, Seats, Sitter, who_goes
 
 if TYPE_CHECKING:
     from ..auth.passwd import PasswordFile
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 64
 MAX_WORKERS = 20
-"""Connections served at a time (pcp_protocol.md 1); more wait in the kernel's queue."""
+"""Connections served at a time (pcp_protocol.md 1); more wait for room."""
 LOGIN_LIMIT = 10.0
 """Seconds a client has to log in."""
 MESSAGE_LIMIT = 30.0
@@ -38,6 +40,8 @@ MESSAGE_LIMIT = 30.0
 FIRST_DELAY, LONGEST_DELAY = 0.25, 5.0
 """A host's logins wait that long (seconds) after its first failed one; doubled by each further one."""
 FORGET_AFTER = 60.0
+LOOK_AGAIN = 0.25
+"""While somebody waits for room the places are looked at this often (seconds)."""
 MAX_REMEMBERED = 1024
 EXIT_NOT_ADMITTED, EXIT_ADMITTED = 4, 5
 """Exit codes of a worker whose client failed to log in, and of one whose client did; 0: it never tried."""
@@ -133,35 +137,61 @@ class Server:
         process.set_title("pgpool: PCP: wait for connection request")
         self.acceptor = Acceptor(office.listeners, self.signals.wakeup_fd)
         self.doorman = Doorman()
-        self.workers: dict[int, str] = {}
-        """pid -> host of its client."""
+        self.seats = Seats(MAX_WORKERS)
+        self.workers: dict[int, Sitter] = {}
+        """By pid, in the order in which they came."""
+        self.waiting: tuple[int, Peer] | None = None
+        """A client for whom there is no room yet."""
+        self.tell_again = 0.0
+        """When the log is told of strangers again."""
 
     def live(self) -> int:
         log.log(LOG, "PCP process started")
         while True:
-            if len(self.workers) >= MAX_WORKERS:
-                sockets.wait([self.signals.wakeup_fd], 1.0)
-                client = None
+            if self.waiting is None:
+                self.waiting = self.acceptor.wait()
             else:
-                client = self.acceptor.wait()
-            if client is not None:
-                self.begin(*client)
+                sockets.wait([self.signals.wakeup_fd], LOOK_AGAIN)
             self.take_signals()
+            if self.waiting is not None and len(self.workers) < MAX_WORKERS:
+                client, self.waiting = self.waiting, None
+                self.begin(*client)
+            elif self.waiting is not None:
+                self.make_room()
 
     def begin(self, fd: int, peer: Peer) -> None:
         """A worker for this connection."""
         delay = self.doorman.delay(peer.host)
-        pid = process.fork(self._work, fd, peer, delay)
+        seat = min(set(range(MAX_WORKERS)) - {sitter.seat for sitter in self.workers.values()})
+        self.seats[seat] = STRANGER
+        pid = process.fork(self._work, fd, peer, delay, seat)
         os.close(fd)
-        self.workers[pid] = peer.host
+        self.workers[pid] = Sitter(pid, peer.host, seat, time.monotonic())
         if self.office.settings.log_pcp_processes:
             log.log(LOG, f"forked new pcp worker, pid={pid} host={peer.host}")
 
-    def _work(self, fd: int, peer: Peer, delay: float) -> int:
+    def make_room(self) -> None:
+        """One of the workers ends, if one can: its client has not logged in, or says nothing."""
+        if self.waiting is not None and sockets.hung_up(self.waiting[0]):
+            os.close(self.waiting[0])
+            self.waiting = None
+            return
+        now = time.monotonic()
+        going = who_goes(self.workers.values(), self.seats, now)
+        if going is None:
+            return
+        sitter, stranger = going
+        sitter.told = now
+        if stranger and now >= self.tell_again:
+            self.tell_again = now + FORGET_AFTER
+            log.log(LOG, "too many PCP connections: those that have not logged in make room", f"one is from {sitter.host}")
+        process.kill(sitter.pid, signals.SIGUSR1 if stranger else signals.SIGUSR2)
+
+    def _work(self, fd: int, peer: Peer, delay: float, seat: int) -> int:
         self.acceptor.close()
         for listener in self.office.listeners:
             listener.close()
-        return Worker(self.office, fd, peer, delay).live()
+        return Worker(self.office, fd, peer, delay, partial(self.seats.__setitem__, seat)).live()
 
     def take_signals(self) -> None:
         arrived = self.signals.drain()
@@ -178,22 +208,23 @@ class Server:
 
     def bury(self) -> None:
         for pid, code in process.reap():
-            host = self.workers.pop(pid, None)
-            if host is None:
+            sitter = self.workers.pop(pid, None)
+            if sitter is None:
                 continue
             self.office.shared.end_recovery(pid)
             if code == EXIT_NOT_ADMITTED:
-                self.doorman.failed(host)
+                self.doorman.failed(sitter.host)
             elif code == EXIT_ADMITTED:
-                self.doorman.admitted(host)
+                self.doorman.admitted(sitter.host)
             if self.office.settings.log_pcp_processes:
                 log.log(LOG, f"PCP process with pid: {pid} exits with status {code}")
 
 
 class Worker:
-    """One connection, from the login to its end."""
+    """One connection, from the login to its end. ``tell`` says how far it is (pcp/seats)."""
 
-    def __init__(self, office: Office, fd: int, peer: Peer, delay: float):
+    def __init__(self, office: Office, fd: int, peer: Peer, delay: float, tell: Callable[[float], None]):
+        self.tell = tell
         self.office = office
         self.peer = peer
         self.delay = delay
@@ -229,7 +260,8 @@ class Worker:
         return EXIT_NOT_ADMITTED if self.refused else EXIT_ADMITTED if self.user else process.EXIT_QUIT
 
     def woken(self) -> None:
-        """Signals: fast and immediate end at once, smart ends when the command is done."""
+        """Signals: fast and immediate end at once, smart ends when the command is done; SIGUSR1 asks for the place of one
+        who is not let in, SIGUSR2 for that of an idle one."""
         arrived = self.signals.drain()
         if arrived & _NOW or process.parent_is_gone():
             raise ProcessExit(process.EXIT_QUIT, "told to end at once")
@@ -239,6 +271,12 @@ class Worker:
             self.desk.settings, self.desk.passwords = self.office.read_again(self.desk.settings)
         if self.finishing and self.idle:
             raise ProcessExit(process.EXIT_QUIT, "told to end")
+        if signals.SIGUSR1 in arrived and not self.user:
+            raise ProcessExit(process.EXIT_QUIT, "somebody else may try to log in")
+        if signals.SIGUSR2 in arrived and self.idle:
+            raise SessionFatal(
+                "terminating PCP connection", detail="it is idle, and there are too many of them", sqlstate="53300"
+            )
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -260,12 +298,14 @@ class Worker:
         channel = self.channel
         if self.user and not channel.pending:
             self.idle = True
+            self.tell(time.monotonic())
             try:
                 self.woken()
                 while channel.fd not in sockets.wait([channel.fd, self.signals.wakeup_fd]):
                     self.woken()
             finally:
                 self.idle = False
+                self.tell(BUSY)
         limit = time.monotonic() + MESSAGE_LIMIT
         channel.deadline = limit if self.user else min(limit, self.login_until)
         try:
@@ -305,6 +345,7 @@ class Worker:
                 f'authentication failed for user "{request.user}"', detail="username and/or password does not match"
             )
         self.refused, self.user = False, request.user
+        self.tell(BUSY)
         process.set_title(f"pgpool: PCP: {self.user} at {self.peer.host}")
         self.send(message(b"r", pcp.texts(pcp.AUTHENTICATION_OK)))
 

@@ -37,6 +37,8 @@ class Cause(Enum):
     SESSION_ERROR = "a session could not talk to it"
     SHUTDOWN = "a session was told that it shuts down"
     SR_CHECK = "seen by the streaming replication check"
+    LOST_PRIMARY = "it is the primary of the nodes in use"
+    HISTORY = "it says it is a primary, and has another history than the last primary"
 
 
 class Health(Enum):
@@ -188,6 +190,7 @@ def _detach(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_
     streaming = rules.mode is ClusterMode.STREAMING_REPLICATION
     primary_left = primary_id in down or primary_id < 0
     left = any(node.usable for node in nodes.values() if node.id not in down)
+    silent = rules.external or ask.change is Change.QUARANTINE or ask.cause is Cause.HISTORY
     if streaming and not primary_left and left and ask.cause is not Cause.HEALTH_TIMEOUT:
         sessions = Sessions.END_USERS
     else:
@@ -198,7 +201,7 @@ def _detach(ask: Ask, ids: tuple[int, ...], nodes: dict[int, NodeView], primary_
         search_primary=streaming and primary_left,
         save=ask.change is not Change.QUARANTINE,
         quarantine=ask.change is Change.QUARANTINE,
-        command=Command.NONE if rules.external or ask.change is Change.QUARANTINE else Command.FAILOVER,
+        command=Command.NONE if silent else Command.FAILOVER,
         follow=streaming and primary_left and not rules.external,
         refused=tuple(refused),
     )
@@ -282,12 +285,13 @@ _DECIDERS: dict[Change, Callable[[Ask, tuple[int, ...], dict[int, NodeView], int
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one node said when it was asked about its role. ``in_recovery`` None: it could not be asked. ``timeline`` 0 and
-    ``system`` (the system identifier) '': not known."""
+    ``system`` (the system identifier) '': not known. ``streams``: a standby that receives WAL now."""
 
     node_id: int
     in_recovery: bool | None
     timeline: int = 0
     system: str = ""
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +308,9 @@ def choose_primary(answers: tuple[Answer, ...], current: int, rules: Rules, last
     """The primary among the nodes that answered.
 
     A node flagged ALWAYS_PRIMARY is believed without asking. The present primary stays when it still says it is one;
-    else the one on the highest timeline, and of several there the last one (behaviour.md 10.3 step 6). ``last``: what is
-    known of the last primary; a node with another system identifier or a lower timeline has another history.
+    else the one on the highest timeline, and of several there the last one (behaviour.md 10.3 step 6). With an external
+    owner the present one stays only while nobody is on a higher timeline: whoever promoted that one has moved the primary.
+    ``last``: the last primary; a node with another system identifier or a lower timeline has another history.
     """
     for answer in answers:
         if ALWAYS_PRIMARY in rules.flags.get(answer.node_id, frozenset()):
@@ -315,7 +320,9 @@ def choose_primary(answers: tuple[Answer, ...], current: int, rules: Rules, last
     timelines = {claim.node_id: claim.timeline for claim in claims if claim.node_id not in refused}
     if not timelines:
         return Found(-1, refused=refused)
-    primary = current if current in timelines else max(timelines, key=lambda i: (timelines[i], i))
+    primary = max(timelines, key=lambda i: (timelines[i], i))
+    if current in timelines and (not rules.external or timelines[current] == timelines[primary]):
+        primary = current
     return Found(primary, tuple(i for i in timelines if i != primary), refused)
 
 
@@ -325,18 +332,41 @@ def _has_another_history(claim: Answer, last: Answer) -> bool:
     return 0 < claim.timeline < last.timeline
 
 
-def lost_primary(kept_out: tuple[Answer, ...], used: tuple[Answer, ...]) -> int:
-    """The node that is the primary of those in use, and is kept out by an old status file; -1 when that is not sure.
+def lost_primary(
+    kept_out: tuple[Answer, ...], used: tuple[Answer, ...], last: Answer | None = None, *, alone: bool = False
+) -> int:
+    """The node that is the primary of those in use, and is kept out of use itself; -1 when that is not sure.
 
-    ``kept_out``: what nodes say that were stored as down and never taken out since. All nodes in use must have answered that
-    they are standbys, of its database system and on no later timeline; and there must be one such node only.
+    ``kept_out``: what nodes say that nobody has taken out on purpose. One of them only may be a primary, with no other
+    history than ``last``, the last primary. The nodes in use must be of its database system. A standby must stream, and
+    be on no later timeline: one that is being promoted streams no more. Another primary in use must be on an older
+    timeline, and a standby in use must have left that one: two primaries alone do not tell who is right (issue 6, 7c).
+    ``alone``: it may also be the only one, with no node in use.
     """
-    claims = [answer for answer in kept_out if answer.in_recovery is False and answer.system]
-    if len(claims) != 1 or not used:
+    claims = [a for a in kept_out if a.in_recovery is False and a.system and not (last and _has_another_history(a, last))]
+    if len(claims) != 1:
         return -1
     [claim] = claims
-    follows = [a.in_recovery is True and a.system == claim.system and a.timeline <= claim.timeline for a in used]
-    return claim.node_id if all(follows) else -1
+    if not used:
+        return claim.node_id if alone else -1
+    standbys = [a for a in used if a.in_recovery and a.streams and a.timeline <= claim.timeline]
+    rivals = [a for a in used if a.in_recovery is False and 0 < a.timeline < claim.timeline]
+    if len(standbys) + len(rivals) < len(used) or any(a.system != claim.system for a in used):
+        return -1
+    newest = max((a.timeline for a in standbys), default=0)
+    return claim.node_id if all(a.timeline < newest for a in rivals) and standbys else -1
+
+
+def rival_primaries(kept_out: tuple[Answer, ...], used: tuple[Answer, ...]) -> tuple[Answer, ...]:
+    """Nodes kept out of use which say they are primaries, of the same database system and on a later timeline than the
+    primary in use: one of the two is the wrong one."""
+    primaries = [answer for answer in used if answer.in_recovery is False and answer.system and answer.timeline]
+    return tuple(
+        claim
+        for claim in kept_out
+        if claim.in_recovery is False
+        and any(claim.system == p.system and claim.timeline > p.timeline for p in primaries)
+    )
 
 
 def false_primaries(
@@ -381,6 +411,13 @@ def why_not_fail_back(
     if age > 2 * period + 10:
         return "the streaming check is late"
     return ""
+
+
+def streams_from(standby: Answer, primary: Answer) -> bool:
+    """Is it sure that ``standby`` receives the WAL of ``primary``'s history now, be it by way of another standby?"""
+    if not standby.in_recovery or not standby.streams or primary.in_recovery is not False or not primary.system:
+        return False
+    return standby.system == primary.system and standby.timeline == primary.timeline > 0
 
 
 def primary_without_asking(nodes: tuple[NodeView, ...], rules: Rules) -> int:

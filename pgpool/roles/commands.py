@@ -21,22 +21,37 @@ FOLLOW = "follow_primary_command"
 
 
 def commands_main(
-    name: str, template: str, happenings: Sequence[Happening], shared: Shared, close_doors: Callable[[], None]
+    name: str,
+    template: str,
+    happenings: Sequence[Happening],
+    limit: float,
+    shared: Shared,
+    close_doors: Callable[[], None],
 ) -> int:
-    """Run the command ``name`` once for each node, one after the other; 1 when one of them failed."""
+    """Run the command ``name`` once for each node, one after the other; 1 when one of them failed.
+
+    ``limit``: seconds each may take, 0 for as long as it takes; follow_primary_command may copy a database, and has none.
+    """
     close_doors()
     process.stand_alone()
     process.set_title(f"pgpool: {name}")
     log.set_process(name, "COMMAND")
     with shared.lock(Lock.FOLLOW_PRIMARY) if name == FOLLOW else nullcontext():
-        return max(run_one(name, template, happening) for happening in happenings)
+        return max(run_one(name, template, happening, 0 if name == FOLLOW else limit) for happening in happenings)
 
 
-def run_one(name: str, template: str, happening: Happening) -> int:
+def run_one(name: str, template: str, happening: Happening, limit: float) -> int:
     """One node: the command and each line it prints go to the log, and how it ended."""
     command = expand(template, happening)
     log.log(LOG, f"execute command: {command}")
-    code = process.run_told(command, lambda line: log.log(LOG, f"{name}: {line}"))
+    try:
+        code = process.run_told(command, lambda line: log.log(LOG, f"{name}: {line}"), limit)
+    except TimeoutError:
+        log.warning(
+            f"{name} for node {happening.node.id} was ended, it took more than {limit:g} s (failover_command_timeout)",
+            detail=command,
+        )
+        return 1
     if code:
         log.warning(f"{name} for node {happening.node.id} ended with exit code {code}", detail=command)
         return 1

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 SEARCH_PAUSE, CLIENTS_PAUSE = 1.0, 0.2
 QUICK_LOOK = 0.1
 """Between the rounds that the log tells of, a promotion is looked for this often (seconds)."""
+OUTSIDE_PAUSE = 5.0
+"""The nodes that are not in use are asked this often while a primary is searched (seconds)."""
+COMMAND_PATIENCE = 30.0
+"""A command that takes longer (seconds) is told of."""
 BACKLOG_MAX = 64
 """Requests that wait while one is worked on; more than that are copies of each other."""
 
@@ -118,6 +122,9 @@ class Failover:
             if request.kind is RequestKind.ROTATE_LOG:
                 self._boss.rotate_log()
                 continue
+            if request.kind is RequestKind.LOOK:
+                self._boss.check_roles_now()
+                continue
             ask = ask_of(request)
             if ask.change is Change.CONNECTED:
                 plan = decide(ask, self._nodes(), shared.primary_id, self.rules())
@@ -127,8 +134,12 @@ class Failover:
             elif check_first(ask, self.rules()):
                 for node_id in ask.node_ids:
                     self._boss.check_now(node_id)
-            elif ask not in self._backlog and len(self._backlog) < BACKLOG_MAX:
-                self._backlog.append(ask)
+            else:
+                self._want(ask)
+
+    def _want(self, ask: Ask) -> None:
+        if ask not in self._backlog and len(self._backlog) < BACKLOG_MAX:
+            self._backlog.append(ask)
 
     def start_search(self) -> None:
         """Look for the primary as soon as nothing else is worked on."""
@@ -209,7 +220,10 @@ class Failover:
         if plan.empty:
             return
         if plan.search_primary and not plan.states:
-            yield from self._find_primary(plan)
+            if any(not node.usable for node in self._nodes() if node.id in ask.node_ids):
+                self._look_outside(self._nodes())
+            else:
+                yield from self._find_primary(once=bool(ask.node_ids))
             return
         shared.set_condition(switching=True)
         if ask.graceful:
@@ -267,15 +281,24 @@ class Failover:
         yield from ()
 
     def _step_sessions(self, job: Job) -> Iterator[float]:
+        if job.plan.primary is not None:
+            self._boss.shared.set_primary(-1)  # a session that looks now waits for the new one
         self._tell_sessions(job.plan, job.ids)
         yield from ()
 
     def _step_commands(self, job: Job) -> Iterator[float]:
-        """One command per node, one after the other; the parent stays awake."""
+        """One command per node, one after the other; the parent stays awake. New clients wait only for a new primary."""
+        shared, name = self._boss.shared, job.plan.command.value
         happenings = [self._happening(job, node_id) for node_id in job.ids]
-        ended = self._boss.run_command(job.plan.command.value, happenings)
+        ended = self._boss.run_command(name, happenings)
+        shared.set_condition(switching=not any(n.usable and n.id == shared.primary_id for n in self._nodes()))
+        began, patience = self._boss.clock(), COMMAND_PATIENCE
         while not ended():
             yield SEARCH_PAUSE
+            if self._boss.clock() - began > patience:
+                log.warning(f"{name} runs since {patience:g} s, no other request about a node is carried out before its end")
+                patience *= 2
+        shared.set_condition(switching=True)
 
     def _step_primary(self, job: Job) -> Iterator[float]:
         yield from self._settle_primary(job.plan)
@@ -373,13 +396,13 @@ class Failover:
         elif self._boss.settings.mode is not ClusterMode.STREAMING_REPLICATION:
             shared.set_primary(primary_without_asking(self._nodes(), self.rules()))
 
-    def _find_primary(self, plan: Plan) -> Iterator[float]:
-        """A search without a change of states: at the start, or because the sr check saw another primary."""
+    def _find_primary(self, *, once: bool) -> Iterator[float]:
+        """A search without a change of states: at the start, or ``once`` because the sr check saw another primary."""
         shared = self._boss.shared
         before = shared.primary_id
         if before < 0:
             shared.set_condition(switching=True)
-        yield from self._search()
+        yield from self._search(once=once)
         if self._owed is not None and shared.primary_id >= 0:
             yield from self._step_follow(self._owed)
         if before >= 0 and shared.primary_id != before:
@@ -387,15 +410,19 @@ class Failover:
             self._boss.tell_sessions(Sessions.END_ALL, ())
             self._boss.wake_workers()
 
-    def _search(self) -> Iterator[float]:
-        """Ask all usable nodes until one says it is the primary (find_primary_node_repeatedly)."""
+    def _search(self, *, once: bool = False) -> Iterator[float]:
+        """Ask all usable nodes, ``once`` or until one says it is the primary (find_primary_node_repeatedly)."""
         shared, settings = self._boss.shared, self._boss.settings
         log.log(LOG, "find_primary_node_repeatedly: waiting for finding a primary node")
         timeout = settings.search_primary_node_timeout
         end = self._boss.clock() + timeout if timeout else None
         next_told = 0.0
+        next_outside = 0.0 if self._census.fresh else self._boss.clock() + OUTSIDE_PAUSE
         while True:
             nodes = self._nodes()
+            if self._boss.clock() >= next_outside:
+                next_outside = self._boss.clock() + OUTSIDE_PAUSE
+                self._look_outside(nodes)
             if not any(node.usable for node in nodes):
                 log.log(
                     LOG, "find_primary_node_repeatedly: all of the backends are down. Giving up finding primary node"
@@ -408,12 +435,14 @@ class Failover:
             if loud:
                 next_told = self._boss.clock() + SEARCH_PAUSE
             primary = self._census.ask(nodes, self.rules(), LOG if loud else DEBUG1)
+            for node_id in (i for i in self._census.refused if not self.rules().pinned(i)):
+                self._want(Ask(Change.DETACH, (node_id,), Cause.HISTORY))
             if primary >= 0:
                 log.log(LOG, f"find_primary_node: primary node id is {primary}")
                 shared.set_primary(primary)
                 return
-            if loud and self._boss.prober.account()[0]:
-                self._look_outside(nodes)
+            if once:
+                return
             if end is not None and self._boss.clock() >= end:
                 log.log(LOG, "find_primary_node_repeatedly: expired, no primary node was found")
                 return
@@ -424,18 +453,22 @@ class Failover:
             yield QUICK_LOOK
 
     def _look_outside(self, nodes: tuple[NodeView, ...]) -> None:
-        """No node in use is the primary. Is one that an old status file calls down? auto_failback attaches it."""
-        node_id = self._census.kept_out(nodes)
-        if node_id < 0 or node_id == self._outside:
+        """Is the primary of the nodes in use a node that is kept out, by an old status file say? It is attached where
+        pgpool may do so by itself, and anyway when an old primary takes writes in its place."""
+        if not self._boss.prober.account()[0]:
             return
-        self._outside = node_id
-        text = f"node {node_id} is the primary of the others, and down in the status file"
-        if self._boss.settings.auto_failback:
-            log.log(LOG, f"{text}: it is attached (auto_failback)")
-            self._backlog.append(Ask(Change.ATTACH, (node_id,), Cause.OPERATOR))
+        rules = self.rules()
+        node_id, rivals = self._census.lost(nodes, rules)
+        if node_id < 0:
             return
-        hint = "attach it with pcp_attach_node, start pgpool with -D, or switch auto_failback on"
-        log.warning(f"{text}: no statement can write", hint=hint)
+        text = f"node {node_id} is the primary of the others, and not in use"
+        if self._boss.settings.auto_failback or rules.external or rivals:
+            log.log(LOG, f"{text}: it is attached")
+            self._want(Ask(Change.ATTACH, (node_id,), Cause.LOST_PRIMARY))
+        elif node_id != self._outside:
+            self._outside = node_id
+            hint = "attach it with pcp_attach_node, start pgpool with -D, or switch auto_failback on"
+            log.warning(f"{text}: no statement can write", hint=hint)
 
     def reloaded(self) -> None:
         """The settings have changed: what could not be asked may be asked now."""

@@ -1,4 +1,4 @@
-"""The files a running pgpool keeps: the pid file and pgpool_status (commands.md section 3)."""
+"""The files of a running pgpool: pid file, pgpool_status, and the test file backend_down_request (commands.md section 3)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..model import NodeState
 
 STATUS_FILE = "pgpool_status"
+DOWN_REQUEST_FILE = "backend_down_request"
 _BINARY_STATUS = struct.Struct("=128i")
 _WORDS = {"up": NodeState.UP, "down": NodeState.DOWN, "unused": NodeState.UNUSED}
 
@@ -100,3 +101,33 @@ def write_status(path: str, states: Mapping[int, NodeState]) -> None:
     with open(new, "w", encoding="ascii") as file:
         file.write(render_status(states))
     os.replace(new, path)
+
+
+def asked_down(text: str, node_id: int) -> bool:
+    """health_check_test: does a line ``<id><TAB>down`` name this node?"""
+    return any(_names(line, node_id) for line in text.splitlines())
+
+
+def answered_down(text: str, node_id: int) -> str:
+    """The text with ``already_down`` in the lines that named this node: an attached node stays up."""
+    lines = text.splitlines()
+    return "".join(f"{node_id}\talready_down\n" if _names(line, node_id) else f"{line}\n" for line in lines)
+
+
+def _names(line: str, node_id: int) -> bool:
+    return line.split() == [str(node_id), "down"]
+
+
+def read_down_requests(path: str) -> str:
+    """What backend_down_request says, '' when it is not there. Raises OSError when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 16)
+    except FileNotFoundError:
+        return ""
+
+
+def write_down_requests(path: str, text: str) -> None:
+    """Write it anew, in place: its owner need not be ours. Raises OSError."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)

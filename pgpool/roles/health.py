@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from ..backend.connect import simple_query
 from ..errors import BackendFailed, BackendRefused, PgpoolError
 from ..model import ClusterMode, NodeState
-from ..policy.failover import Health, why_not_fail_back
+from ..policy.failover import Cause, Health, streams_from, why_not_fail_back
 from ..shared import RequestFlag, RequestKind
 from ..system import process
 from ..system.logs import DEBUG1, ERROR, LOG, log
+from . import files
 from .loop import Loop
 from .probe import hang_up, reason_of, refused_login
+from .search import ask_all
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, HealthConf, Settings
@@ -33,7 +35,7 @@ _TRIED_WITHOUT_NAME = ("postgres", "template1")
 def health_main(node_id: int, settings: Settings, shared: Shared, options: Options) -> int:
     """The life of the health check process of node ``node_id``; returns its exit code."""
     process.set_title(f"pgpool: health check process({node_id})")
-    log.set_process(f"health_check{node_id}")
+    log.set_process(f"health_check{node_id}", "HEALTH CHECK")
     worker = HealthCheck(node_id, settings, shared, options)
     log.log(LOG, "process started")
     while True:
@@ -53,6 +55,8 @@ class Outcome:
     complaint: str = ""
     sure: bool = False
     """Nobody listens there, or it says that it shuts down: asking again now would tell nothing new."""
+    staged: bool = False
+    """It fails because a test wants it to (health_check_test)."""
 
 
 class HealthCheck(Loop):
@@ -82,8 +86,9 @@ class HealthCheck(Loop):
             return
         if cell.state is NodeState.DOWN:
             cell.record_skip(time.time())
-            if self.settings.auto_failback and self.settings.mode is ClusterMode.STREAMING_REPLICATION:
-                self._fail_back()
+            external = self.settings.failover_owner == "external"
+            if (self.settings.auto_failback or external) and self.settings.mode is ClusterMode.STREAMING_REPLICATION:
+                self._fail_back(external)
             return
         began = time.monotonic()
         outcome, retries = self._attempts()
@@ -93,21 +98,33 @@ class HealthCheck(Loop):
         elif cell.state.usable:
             self._degenerate(outcome)
 
-    def _fail_back(self) -> None:
-        """auto_failback: a node that streams from the primary again is attached, not too often."""
+    def _fail_back(self, external: bool) -> None:
+        """auto_failback: a node that streams from the primary again is attached, not too often. With an ``external`` owner
+        of the failover too, unless a person has detached it."""
         cell, shared, now = self.shared.nodes[self.node_id], self.shared, time.monotonic()
         if now < self._next_fail_back:
             return
         view, delay = cell.view(), cell.delay()
+        if not self.settings.auto_failback and view.reason == Cause.OPERATOR.value:
+            return
         why_not = why_not_fail_back(
-            view.state, view.quarantined, delay.replication_state, time.time() - delay.checked,
+            view.state, view.quarantined, delay.replication_state or self._own_word(), time.time() - delay.checked,
             self.settings.sr_check_period, shared.following or shared.switching,
         )  # fmt: skip
         if why_not or not self._attempt().alive:
             return
         log.log(LOG, f"request auto failback, node id:{self.node_id}")
-        self._next_fail_back = now + self.settings.auto_failback_interval
+        self._next_fail_back = now + (self.settings.auto_failback_interval if self.settings.auto_failback else 0)
         self.ask_parent(RequestKind.UP, (self.node_id,))
+
+    def _own_word(self) -> str:
+        """The primary knows no standby by this node's backend_application_name: 'streaming' when the node says that it
+        streams, and has the primary's history."""
+        primary = self.shared.primary_id
+        if primary < 0 or self.prober.knock(self.backend, self.conf.timeout)[0] is not Health.ANSWERS:
+            return ""
+        answers = (ask_all(self.prober, backend) for backend in (self.backend, self.settings.backends[primary]))
+        return "streaming" if streams_from(*answers) else ""
 
     def _attempts(self) -> tuple[Outcome, int]:
         """The outcome that counts, and how many retries were made.
@@ -129,6 +146,8 @@ class HealthCheck(Loop):
 
     def _attempt(self) -> Outcome:
         conf = self.conf
+        if self.settings.health_check_test and files.asked_down(self._down_requests(), self.node_id):
+            return Outcome(False, reason=f"{files.DOWN_REQUEST_FILE} says so (health_check_test)", staged=True)
         if not conf.user:
             seen, text = self.prober.knock(self.backend, conf.timeout)
             reason = "" if seen is Health.ANSWERS else text
@@ -168,6 +187,9 @@ class HealthCheck(Loop):
     def _tell_failure(self, outcome: Outcome) -> None:
         place = f"{self.backend.hostname}:{self.backend.port}"
         error = outcome.reason.rpartition(": ")[2]
+        if outcome.staged:
+            log.log(LOG, f"health check of node {self.node_id} fails: {outcome.reason}")
+            return
         log.log(
             LOG, f'failed to connect to PostgreSQL server on "{place}", getsockopt() detected error "{error}"'
         )
@@ -175,11 +197,32 @@ class HealthCheck(Loop):
     def _degenerate(self, outcome: Outcome) -> None:
         self._tell_failure(outcome)
         place = f"{self.backend.hostname}:{self.backend.port}"
-        log.error("failed to make persistent db connection", detail=f'connection to host:"{place}" failed')
+        if not outcome.staged:
+            log.error("failed to make persistent db connection", detail=f'connection to host:"{place}" failed')
         log.log(LOG, f"health check failed on node {self.node_id} (timeout:{int(outcome.timed_out)})")
         log.log(LOG, f"received degenerate backend request for node_id: {self.node_id} from pid [{os.getpid()}]")
         flags = RequestFlag.TIMEOUT if outcome.timed_out else RequestFlag.NONE
         self.ask_parent(RequestKind.DOWN, (self.node_id,), flags)
+        if outcome.staged:
+            self._answer_down_request()
+
+    @property
+    def _request_file(self) -> str:
+        return self.settings.resolve(os.path.join(self.settings.work_dir, files.DOWN_REQUEST_FILE))
+
+    def _down_requests(self) -> str:
+        try:
+            return files.read_down_requests(self._request_file)
+        except OSError as err:
+            log.warning(f'could not read "{self._request_file}"', detail=err.strerror)
+            return ""
+
+    def _answer_down_request(self) -> None:
+        """The node is as good as detached: who attaches it again wants it up."""
+        try:
+            files.write_down_requests(self._request_file, files.answered_down(self._down_requests(), self.node_id))
+        except OSError as err:
+            log.warning(f'could not write "{self._request_file}"', detail=err.strerror)
 
 
 def _sure(reason: str) -> bool:

@@ -33,7 +33,7 @@ RETRY = 5.0
 def metrics_main(settings: Settings, shared: Shared, options: Options, doors: Sequence[Listener]) -> int:
     """The life of the metrics process; returns its exit code. ``doors``: where clients of pgpool knock, to be looked at."""
     process.set_title("pgpool: metrics process")
-    log.set_process("metrics")
+    log.set_process("metrics", "METRICS")
     worker = Metrics(settings, shared, options, doors)
     log.log(LOG, "process started")
     while True:

@@ -36,7 +36,7 @@ from .nursery import Nursery, Place
 from .options import Options
 from .probe import Prober
 from .reload import read_again, read_passwords, read_rules
-from .search import STORED_DOWN, settle_without_asking, state_number
+from .search import ADDED, STORED_DOWN, settle_without_asking, state_number
 from .sparing import Sparing
 
 _HANDLED = (
@@ -223,7 +223,7 @@ class Parent:
             self.nursery.add_child(index, partial(self._run_child, index))
         self.sparing.begin()
         self.nursery.add_worker("PCP child", self._run_pcp)
-        self.nursery.add_worker("worker child process", self._run_srcheck)
+        self.nursery.add_worker(srcheck.WHAT, self._run_srcheck)
         for backend in self.settings.backends:
             if backend.used:
                 self._add_health(backend.id)
@@ -327,12 +327,19 @@ class Parent:
             if place.node_id == node_id:
                 process.kill(place.pid, signals.SIGUSR2)
 
+    def check_roles_now(self) -> None:
+        """The streaming check looks at once: a session has seen that a server has another role."""
+        for place in self.nursery.alive():
+            if place.what == srcheck.WHAT:
+                process.kill(place.pid, signals.SIGUSR2)
+
     def run_command(self, name: str, happenings: list[Happening]) -> Callable[[], bool]:
         """Start failover_command and the like for each of ``happenings``; the function says whether all have ended."""
         template = getattr(self.settings, name)
         if not template or not happenings:
             return lambda: True
-        pid = process.fork(commands.commands_main, name, template, happenings, self.shared, self._close_doors)
+        limit = self.settings.failover_command_timeout
+        pid = process.fork(commands.commands_main, name, template, happenings, limit, self.shared, self._close_doors)
         self.nursery.commands.add(pid)
         return lambda: pid not in self.nursery.commands
 
@@ -410,7 +417,7 @@ class Parent:
         for backend in new.backends:
             if backend.used and backend.id not in known:
                 log.log(LOG, f"backend {backend.id} was added, it is down until it is attached")
-                self.shared.set_node_state(backend.id, NodeState.DOWN, "added by a reload")
+                self.shared.set_node_state(backend.id, NodeState.DOWN, ADDED)
                 self._add_health(backend.id)
         self._want_metrics()
         self.shared.count_reload()

@@ -25,8 +25,8 @@ NOT_SERVING = ("57P01", "57P02", "57P03")
 _DEFAULT_LIMIT = 10.0
 _IDENTITY = "SELECT pg_walfile_name(pg_current_wal_lsn()), system_identifier FROM pg_control_system()"
 _HISTORY = (
-    "SELECT GREATEST(timeline_id, (SELECT max(received_tli) FROM pg_stat_wal_receiver)), system_identifier "
-    "FROM pg_control_checkpoint(), pg_control_system()"
+    "SELECT GREATEST(timeline_id, (SELECT max(received_tli) FROM pg_stat_wal_receiver)), system_identifier, "
+    "EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') FROM pg_control_checkpoint(), pg_control_system()"
 )
 _AUTH_OK = (0).to_bytes(4, "big")
 _BEFORE_READY = (b"S", b"K", b"N", b"v")
@@ -130,20 +130,20 @@ class Prober:
             if link is not None:
                 hang_up(link)
 
-    def identity(self, backend: BackendConf, *, standby: bool = False) -> tuple[int, str]:
-        """(timeline, system identifier) of a primary, or of a ``standby``; (0, '') when it does not say (some managed
-        services do not)."""
+    def identity(self, backend: BackendConf, *, standby: bool = False) -> tuple[int, str, bool]:
+        """(timeline, system identifier, does it stream) of a primary, or of a ``standby``; (0, '', False) when it does not
+        say (some managed services do not)."""
         user, password, database = self.account()
         link = None
         try:
             link = self.connect(backend, user, password, database, time.monotonic() + self.limit())
             if standby:
-                [[timeline, system]] = simple_query(link.channel, _HISTORY, backend.id)
-                return int(timeline or "0"), system or ""
+                [[timeline, system, streams]] = simple_query(link.channel, _HISTORY, backend.id)
+                return int(timeline or "0"), system or "", streams == "t"
             [[walfile, system]] = simple_query(link.channel, _IDENTITY, backend.id)
-            return int((walfile or "0")[:8], 16), system or ""
+            return int((walfile or "0")[:8], 16), system or "", False
         except (PgpoolError, ValueError):
-            return 0, ""
+            return 0, "", False
         finally:
             if link is not None:
                 hang_up(link)

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..model import ClusterMode, NodeState, NodeView
 from ..policy.commands import Happening
-from ..policy.failover import Answer, Found, Rules, Sessions, choose_primary, lost_primary, primary_without_asking
+from ..policy.failover import (
+    Answer,
+    Cause,
+    Found,
+    Health,
+    Rules,
+    Sessions,
+    choose_primary,
+    lost_primary,
+    primary_without_asking,
+    rival_primaries,
+)
 from ..system.logs import Level, log
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
+    from ..config.settings import BackendConf, Settings
     from ..shared import Shared
     from .probe import Prober
 
 STORED_DOWN = "down in the status file"
 """Why a node is down that no request of this run has taken out."""
+ADDED = "added by a reload"
+"""Why a node is down that is new in the configuration."""
+OUTSIDE_KNOCK = 1.0
+"""Longest time to wait for a node that is not in use (seconds): those in use wait for the search."""
 
 
 class Boss(Protocol):
@@ -28,6 +43,7 @@ class Boss(Protocol):
 
     def clock(self) -> float: ...
     def check_now(self, node_id: int) -> None: ...
+    def check_roles_now(self) -> None: ...
     def run_command(self, name: str, happenings: list[Happening]) -> Callable[[], bool]: ...
     def tell_sessions(self, what: Sessions, node_ids: tuple[int, ...]) -> None: ...
     def close_idle_links(self) -> None: ...
@@ -42,7 +58,8 @@ class Census:
     def __init__(self, boss: Boss):
         self._boss = boss
         self._last: Answer | None = None
-        self._refused: tuple[int, ...] = ()
+        self.refused: tuple[int, ...] = ()
+        """Nodes in use that said last time they are primaries, and have another history."""
         self.cannot_ask_told = False
 
     def ask(self, nodes: tuple[NodeView, ...], rules: Rules, level: Level) -> int:
@@ -57,7 +74,7 @@ class Census:
             log.log(level, f"find_primary_node: checking backend no {node.id}")
             backend = self._boss.settings.backends[node.id]
             in_recovery, why, refused = prober.ask_recovery(backend)
-            timeline, system = prober.identity(backend) if in_recovery is False else (0, "")
+            timeline, system, _ = prober.identity(backend) if in_recovery is False else (0, "", False)
             answers[node.id] = Answer(node.id, in_recovery, timeline, system)
             refusals += refused
             if in_recovery is None:
@@ -74,21 +91,36 @@ class Census:
             self._last = answers[found.primary]
         return found.primary
 
-    def kept_out(self, nodes: tuple[NodeView, ...]) -> int:
-        """The primary of the nodes in use, when the status file of an earlier run keeps it out; -1: none for sure."""
+    @property
+    def fresh(self) -> bool:
+        """No primary was known yet."""
+        return self._last is None
+
+    def lost(self, nodes: tuple[NodeView, ...], rules: Rules) -> tuple[int, bool]:
+        """The primary of the nodes in use that is kept out itself (-1: none for sure), and whether an older one is in use
+        in its place. From now on it is the last primary: one with an older history is none."""
         shared, prober, backends = self._boss.shared, self._boss.prober, self._boss.settings.backends
-
-        def answer(node: NodeView) -> Answer:
-            in_recovery = prober.ask_recovery(backends[node.id])[0]
-            if in_recovery is None:
-                return Answer(node.id, None)
-            return Answer(node.id, in_recovery, *prober.identity(backends[node.id], standby=in_recovery))
-
-        stored = [node for node in nodes if shared.nodes[node.id].view().reason == STORED_DOWN]
-        claims = tuple(answer(node) for node in stored)
+        claims = ask_outside(prober, backends, kept_out(shared, nodes, external=rules.external))
         if not any(claim.in_recovery is False for claim in claims):
-            return -1
-        return lost_primary(claims, tuple(answer(node) for node in nodes if node.usable))
+            return -1, False
+        used = tuple(ask_all(prober, backends[node.id]) for node in nodes if node.usable)
+        node_id = lost_primary(claims, used, self._last, alone=rules.external)
+        for claim in claims:
+            if claim.node_id == node_id:
+                self._last = claim
+        if node_id < 0 and self.fresh:
+            self._tell_rivals(rival_primaries(claims, used))
+        return node_id, any(answer.in_recovery is False for answer in used)
+
+    def _tell_rivals(self, rivals: tuple[Answer, ...]) -> None:
+        for rival in rivals:
+            log.warning(
+                f"node {rival.node_id} is down in the status file, and says it is a primary on a later timeline than the "
+                "one in use",
+                detail=_history(rival),
+                hint="make sure that clients write to the right one: detach the other, and attach this one, or start "
+                "pgpool with -D",
+            )
 
     def _tell(self, found: Found, answers: dict[int, Answer]) -> None:
         if found.others:
@@ -96,13 +128,13 @@ class Census:
                 f"more than one node says it is the primary: {', '.join(map(str, (found.primary, *found.others)))}",
                 detail=f"node {found.primary} is used as the primary",
             )
-        for node_id in set(found.refused) - set(self._refused):
+        for node_id in set(found.refused) - set(self.refused):
             log.warning(
-                f"node {node_id} says it is the primary and is not used as such: its history is another one",
+                f"node {node_id} says it is the primary and is not used: its history is another one",
                 detail=f"{_history(answers[node_id])}; of the last primary: {_history(self._last)}",
                 hint="make it a standby of the true primary; restart pgpool if this one is to be the primary",
             )
-        self._refused = found.refused
+        self.refused = found.refused
 
     def _cannot_ask(self, nodes: tuple[NodeView, ...], rules: Rules, why: str) -> int:
         """Nobody can be asked, so the main node is taken for the primary; told once."""
@@ -116,6 +148,33 @@ class Census:
                 "backends (no privileges are needed to find the primary)",
             )
         return primary
+
+
+def kept_out(shared: Shared, nodes: tuple[NodeView, ...], *, external: bool) -> tuple[NodeView, ...]:
+    """The nodes that are down and that nobody has taken out on purpose. With ``external`` (failover_owner) a check that took
+    one out does not keep it out: who owns the failover brings it back."""
+    found = []
+    for node in nodes:
+        view = shared.nodes[node.id].view()
+        if view.state is not NodeState.DOWN or view.quarantined:
+            continue
+        if view.reason == STORED_DOWN or (external and view.reason not in (Cause.OPERATOR.value, ADDED)):
+            found.append(node)
+    return tuple(found)
+
+
+def ask_outside(prober: Prober, backends: Sequence[BackendConf], nodes: tuple[NodeView, ...]) -> tuple[Answer, ...]:
+    """What nodes say that are not in use; one that does not answer soon costs ``OUTSIDE_KNOCK`` only."""
+    there = [node for node in nodes if prober.knock(backends[node.id], OUTSIDE_KNOCK)[0] is Health.ANSWERS]
+    return tuple(ask_all(prober, backends[node.id]) for node in there)
+
+
+def ask_all(prober: Prober, backend: BackendConf) -> Answer:
+    """Role, history, and whether it streams."""
+    in_recovery = prober.ask_recovery(backend)[0]
+    if in_recovery is None:
+        return Answer(backend.id, None)
+    return Answer(backend.id, in_recovery, *prober.identity(backend, standby=in_recovery))
 
 
 def _history(seen: Answer | None) -> str:

@@ -18,10 +18,11 @@ from ..policy.balance import in_time
 from ..policy.failover import Answer, Rules, choose_primary, false_primaries
 from ..policy.route import RoutingSettings, delay_limit
 from ..shared import RequestKind
-from ..system import process
+from ..system import process, sockets
 from ..system.logs import DEBUG1, LOG, WARNING, log
 from .loop import Loop
 from .probe import hang_up, reason_of, refused_login, split_upstream
+from .search import ask_all, ask_outside, kept_out
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, Settings
@@ -37,6 +38,11 @@ _STANDBYS = (
     " FROM pg_stat_replication"
 )
 _UPSTREAM = "SELECT status, conninfo FROM pg_stat_wal_receiver"
+
+WHAT = "worker child process"
+"""What the parent calls this process in the log."""
+CALM = 0.25
+"""Seconds between two rounds at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +77,10 @@ def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
     log.log(LOG, "process started")
     while True:
         period = worker.settings.sr_check_period
-        if period and worker.settings.mode is ClusterMode.STREAMING_REPLICATION:
+        if (period or worker.urgent) and worker.settings.mode is ClusterMode.STREAMING_REPLICATION:
             worker.check()
+        elif worker.urgent:
+            worker.urgent = False
         worker.pause(period or None)
 
 
@@ -82,8 +90,15 @@ class SrCheck(Loop):
     _disowned: tuple[str, ...] = ()
     """What was told of primaries that own some standbys only."""
 
+    _last = 0.0
+    """When the last round began (time.monotonic)."""
+
     def check(self) -> None:
-        """One round."""
+        """One round. One that a session asked for begins at least ``CALM`` after the last: they ask in crowds."""
+        while self.urgent and (left := self._last + CALM - time.monotonic()) > 0:
+            if sockets.wait([self.wakeup_fd], left):
+                self.on_wake()
+        self.urgent, self._last = False, time.monotonic()
         user, password, database = self.prober.account()
         if not user:
             return
@@ -109,7 +124,8 @@ class SrCheck(Loop):
         before = self._lagging()
         for node_id in silent:
             self.shared.nodes[node_id].forget_delay()
-        self._note(positions, down)
+        if self._note(positions, down) < 0:
+            self._look_outside()
         if self._lagging() != before:
             self.shared.bump_epoch()  # sessions choose anew where they read
 
@@ -140,16 +156,31 @@ class SrCheck(Loop):
             hang_up(link)
         return Position(backend.id, recovering == "t", int(lsn or 0), senders, upstream)
 
-    def _note(self, positions: list[Position], down: list[int]) -> None:
-        """Put what was seen into the delay cells; another primary than the present one is told to the parent."""
+    def _look_outside(self) -> None:
+        """No node in use is the primary: is one of those that are kept out? The parent looks closer."""
+        shared, settings = self.shared, self.settings
+        if shared.switching or shared.following:
+            return
+        out = kept_out(shared, shared.node_views(settings), external=settings.failover_owner == "external")
+        for answer in ask_outside(self.prober, settings.backends, out):
+            if answer.in_recovery is False:
+                self.ask_parent(RequestKind.FIND_PRIMARY, (answer.node_id,))
+                return
+
+    def _note(self, positions: list[Position], down: list[int]) -> int:
+        """Put what was seen into the delay cells; another primary than the present one is told to the parent. Who is the
+        primary; -1: nobody that is in use."""
         if self.settings.detach_false_primary and not (self.shared.switching or self.shared.following):
             false = self._false_primaries(positions)
             positions = [p for p in positions if p.node_id not in false]
-        rules = Rules(
-            self.settings.mode, False, False, {backend.id: backend.flags for backend in self.settings.backends}
-        )
+        backends = self.settings.backends
+        external = self.settings.failover_owner == "external"
+        rules = Rules(self.settings.mode, "off", False, {b.id: b.flags for b in backends}, external)
         current = self.shared.primary_id
-        found = choose_primary(tuple(Answer(p.node_id, p.in_recovery) for p in positions), current, rules)
+        answers = [Answer(p.node_id, p.in_recovery) for p in positions]
+        if external and len(positions) - sum(p.in_recovery for p in positions) > 1:
+            answers = [ask_all(self.prober, backends[p.node_id]) for p in positions if not p.in_recovery]
+        found = choose_primary(tuple(answers), current, rules)
         if found.primary >= 0 and found.primary != current:
             log.log(LOG, f"node {found.primary} is the primary now, it was node {current}")
             self.ask_parent(RequestKind.FIND_PRIMARY, (found.primary,))
@@ -161,6 +192,7 @@ class SrCheck(Loop):
         for node_id in down:  # auto_failback looks at the state of a node that is not used
             sender = self._sender(node_id, primary)
             self.shared.nodes[node_id].set_delay(0, sender.state, sender.sync_state, time.time())
+        return found.primary
 
     def _false_primaries(self, positions: list[Position]) -> tuple[int, ...]:
         """Detach the nodes that say they are primaries and have not all standbys; which they are."""

@@ -224,7 +224,7 @@ def begin(
         raise
     entry.auth = login.auth
     entry.add(primary_id, login)
-    worker.connected(primary_id)
+    worker.connected(primary_id, login.parameter_status)
     take_primary(session, primary_id)
     return session, login.greeting(login.prelude)
 

@@ -67,6 +67,18 @@ def suspect(session: Session, node_id: int, flag: RequestFlag) -> None:
         process.kill(shared.parent_pid, signals.SIGUSR1)
 
 
+def stop_running(session: Session, node_id: int) -> None:
+    """Nobody waits for what this node does any more: cancel it."""
+    pooled = session.entry.links.get(node_id)
+    if pooled is None:
+        return
+    conf = session.settings.backends[node_id]
+    try:
+        connect.cancel(node_id, conf, session.settings, pooled.login.pid, pooled.login.key)
+    except BackendFailed as failed:
+        log.log(LOG, failed.message, detail=failed.detail)
+
+
 def close_idle_everywhere(session: Session) -> None:
     """Before DROP DATABASE: all children close their idle connections, for which we wait (behaviour.md 3)."""
     shared, worker = session.worker.shared, session.worker
@@ -92,15 +104,18 @@ def patient(session: Session) -> bool:
 
 
 def must_move(session: Session) -> bool:
-    """The primary is another one now, or cannot be used any more."""
-    return patient(session) and (session.primary_id != new_primary(session) or session.primary.link.dead)
+    """The primary is another one now, or cannot be used any more. That other nodes come and go is no reason."""
+    return patient(session) and (session.primary_id != present_primary(session) or session.primary.link.dead)
 
 
 def new_primary(session: Session) -> int:
     """Who the primary is, -1 while that is not settled."""
+    return -1 if session.worker.shared.switching else present_primary(session)
+
+
+def present_primary(session: Session) -> int:
+    """Who the primary is as yet, -1 when there is none."""
     shared = session.worker.shared
-    if shared.switching:
-        return -1
     if session.settings.mode is ClusterMode.STREAMING_REPLICATION:
         return shared.primary_id if usable(session, shared.primary_id) else -1
     return session.worker.primary_id()

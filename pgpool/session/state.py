@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pgpool._fastpath import Newcomer, Why
+from pgpool._fastpath import Newcomer, Why, take_doubt
 from pgpool.auth.admission import Admission
 from pgpool.backend import connect
 from pgpool.backend.pool import Entry, PooledLink
@@ -127,7 +127,7 @@ class Session:
                 wakeup_fd=worker.wakeup_fd, on_wake=worker.woken,
             )  # fmt: skip
             pooled = self.entry.add(node_id, login)
-            worker.connected(node_id)
+            worker.connected(node_id, login.parameter_status)
         if node_id not in self.marks:
             self.marks[node_id] = Mark()
             pooled.link.ready = False
@@ -221,10 +221,13 @@ class Session:
             self.backend_gone(self.relay.gone_node(), why == Why.BACKEND_BAD)
         elif why == Why.AGAIN:
             follow.again(self)
+        elif why == Why.DOUBT:
+            take_doubt(self.relay)
+            self.worker.doubt_roles()
         elif why == Why.CLIENT_GONE:
             raise SessionOver("the client closed the connection")
         elif why == Why.HANGUP:
-            self.stop_running(self.relay.current_node())
+            follow.stop_running(self, self.relay.current_node())
             raise SessionOver("the client hung up while a request of it ran")
         elif why == Why.CLIENT_BAD:
             raise self.bad_message()
@@ -256,17 +259,6 @@ class Session:
         if not bad:
             follow.suspect(self, node_id, RequestFlag.BACKEND_ERROR)
         raise BackendFailed(node_id, f"backend {node_id} {text}")
-
-    def stop_running(self, node_id: int) -> None:
-        """Nobody waits for what this node does any more: cancel it."""
-        pooled = self.entry.links.get(node_id)
-        if pooled is None:
-            return
-        conf = self.settings.backends[node_id]
-        try:
-            connect.cancel(node_id, conf, self.settings, pooled.login.pid, pooled.login.key)
-        except BackendFailed as failed:
-            log.log(LOG, failed.message, detail=failed.detail)
 
     def run_callbacks(self) -> None:
         done, failed = self.relay.take_done()

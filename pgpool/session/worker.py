@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import random
 
@@ -20,6 +20,9 @@ from pgpool.policy.route import RoutingSettings
 from pgpool.shared import Child, RequestKind, Shared
 from pgpool.system import process, signals
 from pgpool.wire import messages
+
+DOUBT_PAUSE = 0.25
+"""Seconds between two looks at the roles of the servers that one child asks for."""
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ class Worker:
     _nodes: tuple[NodeView, ...] = field(default=())
     _nodes_epoch: int = 0
     _nodes_time: float = 0.0
+    _doubt_again: float = 0.0
 
     def routing_hash(self) -> int:
         """hash(routing), worked out once for each reload."""
@@ -96,10 +100,23 @@ class Worker:
     def node(self, node_id: int) -> NodeView | None:
         return next((n for n in self.nodes() if n.id == node_id), None)
 
-    def connected(self, node_id: int) -> None:
-        """The first successful connect makes a waiting node an up one (behaviour.md 3)."""
+    def connected(self, node_id: int, status: Mapping[str, str]) -> None:
+        """The first successful connect makes a waiting node an up one (behaviour.md 3). ``status``: what the server has told
+        of its parameters."""
         if self.shared.nodes[node_id].state is NodeState.WAITING:
             self.shared.queue.push(RequestKind.CONNECTED, [node_id], from_pid=os.getpid())
+            process.kill(self.shared.parent_pid, signals.SIGUSR1)
+        role = status.get("in_hot_standby")
+        if role and (role == "on") == (node_id == self.shared.primary_id):
+            self.doubt_roles()
+
+    def doubt_roles(self) -> None:
+        """A server spoke as if the primary were another one: the streaming check looks at once."""
+        now = time.monotonic()
+        if self.settings.mode is not ClusterMode.STREAMING_REPLICATION or now < self._doubt_again:
+            return
+        self._doubt_again = now + DOUBT_PAUSE
+        if self.shared.queue.push(RequestKind.LOOK, [], from_pid=os.getpid()):
             process.kill(self.shared.parent_pid, signals.SIGUSR1)
 
     def primary_id(self) -> int:

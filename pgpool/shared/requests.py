@@ -26,6 +26,8 @@ class RequestKind(IntEnum):
     """Another node was seen to be the primary: the parent asks all of them again."""
     ROTATE_LOG = 8
     """The logger shall begin a new file (pcp_log_rotate)."""
+    LOOK = 9
+    """A server spoke as if the primary were another one: the streaming check shall look at once."""
 
 
 class RequestFlag(IntFlag):
@@ -73,7 +75,7 @@ class Queue:
     def push(
         self, kind: RequestKind, node_ids: Iterable[int], flags: RequestFlag = RequestFlag.NONE, from_pid: int = 0
     ) -> bool:
-        """Append a request; False when the queue is full. A CONNECTED request which already waits is not doubled.
+        """Append a request; False when the queue is full. A CONNECTED or LOOK request which already waits is not doubled.
 
         The entry counts once ``tail`` has moved: a process killed before that leaves nothing behind.
         """
@@ -82,7 +84,7 @@ class Queue:
             raise ValueError("too many nodes in one request")
         with self._lock():
             head, tail = self._queue.get("head"), self._queue.get("tail")
-            if kind is RequestKind.CONNECTED and self._waiting(kind, ids):
+            if kind in (RequestKind.CONNECTED, RequestKind.LOOK) and self._waiting(kind, ids):
                 return True
             if tail - head >= QUEUE_ENTRIES:
                 return False

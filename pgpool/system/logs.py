@@ -118,7 +118,7 @@ class Log:
             self._stderr = sink or _write_all
         self._sink = sink or _write_all
 
-    def set_process(self, application: str, process_name: str = "") -> None:
+    def set_process(self, application: str, process_name: str) -> None:
         """Name this process: %a (main, child, sr_check_worker, health_check0 ...) and %P (MAIN, CHILD, WORKER ...)."""
         self.application = application
         self.process_name = process_name

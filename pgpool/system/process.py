@@ -182,30 +182,40 @@ def outer_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
 
 
-def run_told(command: str, tell: Callable[[str], None]) -> int:
+def run_told(command: str, tell: Callable[[str], None], limit: float = 0.0) -> int:
     """Run a shell command like system(3); ``tell`` gets each line it prints. Only for a process forked for this.
 
     The command gets stdio and no other descriptor, and ``outer_environment``. Returns its exit code
     (negative: killed by that signal). What it leaves running may go on printing: nobody hears it, nothing breaks.
+    After ``limit`` seconds (0: none) it is killed with all that runs in its process group: TimeoutError.
     """
+    began = time.monotonic()
+
+    def late() -> bool:
+        return 0 < limit <= time.monotonic() - began
+
     with subprocess.Popen(
         command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=outer_environment(),
+        env=outer_environment(), start_new_session=limit > 0,
     ) as running:  # fmt: skip
         assert running.stdout is not None
         out = running.stdout.fileno()
         left, ended = b"", False
-        while not ended:
+        while not ended and not late():
             ended = running.poll() is not None
-            while sockets.wait([out], 0.0 if ended else 0.02):
+            while not late() and sockets.wait([out], 0.0 if ended else 0.02):
                 data = os.read(out, 65536)
                 *lines, left = (left + data).split(b"\n")
                 for line in lines:
                     tell(line.decode("utf-8", "replace"))
                 if not data:
-                    running.wait()
+                    while running.poll() is None and not late():
+                        time.sleep(0.02)
                     ended = True
                     break
+        if running.poll() is None:
+            os.killpg(running.pid, signals.SIGKILL)
+            raise TimeoutError
         if left:
             tell(left.decode("utf-8", "replace"))
         _hold_open(out)

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 
+import psutil
 import psycopg
 import pytest
 
@@ -207,8 +208,8 @@ def test_only_those_who_read_on_a_dying_standby_are_hit(make_pgpool, own_cluster
     wait_until(lambda: rows(pgpool, "status")[1:] == ["down"], "node 1 to be down", 30)
 
 
-def test_a_command_that_hangs_stops_neither_reports_nor_the_end(make_pgpool, own_cluster: Cluster, tmp_path):
-    """It waits for its end, as Pgpool-II does; SHOW answers, and a shutdown leaves it alone."""
+def test_a_command_that_hangs_stops_neither_clients_nor_reports_nor_the_end(make_pgpool, own_cluster: Cluster):
+    """It waits for its end, as Pgpool-II does; the primary is well, so clients come and go; a shutdown leaves it alone."""
     pgpool = make_pgpool(
         {**CHECKED, "failover_command": "echo begun; sleep 6; exit 3", "backend_weight1": 0}, nodes=own_cluster.nodes
     )
@@ -218,7 +219,51 @@ def test_a_command_that_hangs_stops_neither_reports_nor_the_end(make_pgpool, own
         assert conn.execute("SELECT 1").fetchone() == (1,)
         result = conn.pgconn.exec_(b"SHOW pool_nodes")
         assert result.ntuples == 2
+        with pgpool.connect() as other:
+            other.execute("CREATE TEMP TABLE t (i int)")
     assert "Failover done" not in pgpool.log_text()
     began = time.monotonic()
     pgpool.stop()
     assert time.monotonic() - began < 30
+
+
+def test_a_command_that_fails(make_pgpool, own_cluster: Cluster):
+    """The log says so, what only reads is served, and a promotion by hand is found."""
+    old, new = own_cluster.nodes
+    settings = {**CHECKED, "failover_command": "echo no such host; exit 3", "sr_check_period": 1}
+    pgpool = make_pgpool({**settings, "search_primary_node_timeout": 1}, nodes=own_cluster.nodes)
+    old.stop("immediate")
+    pgpool.wait_for_log("failover_command: no such host")
+    pgpool.wait_for_log("WARNING:  failover_command for node 0 ended with exit code 3")
+    pgpool.wait_for_log("expired, no primary node was found")
+    pgpool.wait_for_log("=== Failover done. shutdown host")
+    wait_until(lambda: rows(pgpool, "role") == ["standby", "standby"], "service")
+    with pgpool.connect() as conn:
+        assert conn.execute("SELECT inet_server_port()").fetchone() == (new.port,)
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            conn.execute("CREATE TABLE refused ()")
+    new.promote()
+    wait_until(lambda: rows(pgpool, "role")[1:] == ["primary"], "the promotion to be found")
+    with pgpool.connect() as conn:
+        conn.execute("CREATE TABLE written ()")
+
+
+def test_a_command_that_hangs_after_the_promotion(make_pgpool, own_cluster: Cluster, tmp_path):
+    """failover_command_timeout ends it, with all that it has started."""
+    old, new = own_cluster.nodes
+    script = tmp_path / "failover.sh"
+    psql = f"{pg_bin()}/psql -h {new.host} -p {new.port} -U postgres -d postgres -Atqc"
+    script.write_text(f"#!/bin/sh\n{psql} 'SELECT pg_promote(true, 30)'\nsleep 4711 &\necho hanging on $!\nsleep 4711\n")
+    script.chmod(0o755)
+    os.chmod(tmp_path, 0o777)  # pgpool may run as another user
+    pgpool = make_pgpool(
+        {**CHECKED, "failover_command": str(script), "failover_command_timeout": 2}, nodes=own_cluster.nodes
+    )
+    old.stop("immediate")
+    pid = int(pgpool.wait_for_log(r"failover_command: hanging on (\d+)")[1])
+    assert psutil.Process(pid).is_running()
+    pgpool.wait_for_log(r"was ended, it took more than 2 s \(failover_command_timeout\)")
+    wait_until(lambda: rows(pgpool, "role") == ["standby", "primary"], "the new primary")
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "what it started to end")
+    with pgpool.connect() as conn:
+        conn.execute("CREATE TABLE written ()")

@@ -10,6 +10,7 @@ import time
 import psycopg
 import pytest
 
+from tests.support.pcp import ours
 from tests.support.pgpool import Pgpool
 from tests.support.places import free_port, wait_until
 from tests.support.postgres import Cluster
@@ -191,6 +192,28 @@ def test_health_check_of_a_frozen_server_times_out(make_pgpool, own_cluster: Clu
         wait_until(lambda: try_status(pgpool).get("1") == "down", "node 1 to be down")
     finally:
         own_cluster.nodes[1].thaw()
+
+
+def test_a_check_that_a_test_makes_fail(make_pgpool):
+    """health_check_test, with retries as for any failure; attached, the node stays up."""
+    prefix = {"log_line_prefix": "%a|%P|"}  # Pgpool-II's health checks have an empty %P
+    checked = {**CHECKED, **prefix, "health_check_test": True, "health_check_max_retries": 1}
+    pgpool = make_pgpool(checked, start=False)
+    request = pgpool.place / "backend_down_request"
+    request.write_text("1\tdown\n")
+    request.chmod(0o666)
+    pgpool.start()
+    pgpool.wait_for_log(r"health_check1\|HEALTH CHECK\|LOG:  health check of node 1 fails: backend_down_request says so")
+    wait_until(lambda: try_status(pgpool).get("1") == "down", "node 1 to be down")
+    assert "health check retrying on DB node: 1 (round:1)" in pgpool.log_text()
+    wait_until(lambda: request.read_text() == "1\talready_down\n", "the answer")
+    assert ours(pgpool, "pcp_attach_node", "-n", "1")[0] == 0
+
+    def good_checks() -> int:
+        return int(pgpool.show("pool_health_check_stats")[1]["success_count"])
+
+    wait_until(lambda: good_checks() >= 1, "a good check")
+    assert try_status(pgpool)["1"] in ("up", "waiting")
 
 
 @pytest.mark.parametrize(

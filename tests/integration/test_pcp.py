@@ -157,7 +157,7 @@ def make_hostile(shared):
 
 
 def test_many_silent_connections_are_bounded_and_end(make_hostile):
-    """1000 connections that say nothing cost at most 20 processes; after their time is over PCP serves again."""
+    """1000 connections that say nothing cost at most 20 processes, and keep nobody out."""
     idle = []
     try:
         for _ in range(1000):
@@ -169,15 +169,24 @@ def test_many_silent_connections_are_bounded_and_end(make_hostile):
         assert len(workers) <= 20
         with make_hostile.connect() as conn:
             assert conn.execute("SELECT 1").fetchone() == (1,)
+        with client(make_hostile) as admin:
+            assert admin.node_count() == 2
     finally:
         for sock in idle:
             sock.close()
 
-    def served() -> bool:
-        with client(make_hostile) as admin:
-            return admin.node_count() == 2
 
-    wait_until(served, "PCP to serve again", 60)
+def test_idle_clients_make_room(make_hostile):
+    """20 that are logged in and say nothing: the one that is silent longest goes when another comes."""
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(client(make_hostile)) for _ in range(20)]
+        for admin in idle[1:]:
+            assert admin.node_count() == 2
+        with client(make_hostile) as another:
+            assert another.node_count() == 2
+            with pytest.raises((CommandRefused, Broken), match=r"terminating PCP connection|socket"):
+                idle[0].node_count()
+            assert all(admin.node_count() == 2 for admin in idle[1:])
 
 
 def test_a_wrong_password_is_refused(make_hostile):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.pcp import ours
 from tests.support.pgpool import Pgpool
-from tests.support.postgres import Cluster
+from tests.support.postgres import Cluster, Postgres
 from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.needs_pgpool
@@ -102,29 +102,76 @@ def test_an_old_primary_is_not_taken_for_the_new_one(make_pgpool, own_cluster: C
     pgpool = make_pgpool({**QUICK, "search_primary_node_timeout": 1}, nodes=[new, old])
     assert nodes(pgpool, "role") == [("primary",), ("standby",)]
     new.stop("immediate")
-    pgpool.wait_for_log("node 1 says it is the primary and is not used as such")
-    pgpool.wait_for_log("expired, no primary node was found")
-    with pytest.raises(psycopg.OperationalError), pgpool.connect() as conn:
+    pgpool.wait_for_log("node 1 says it is the primary and is not used: its history is another one")
+    pgpool.wait_for_log(f"=== Failover done. shutdown host .*{old.port}")
+    with pytest.raises(psycopg.OperationalError, match="not accepting any new connections"), pgpool.connect() as conn:
         conn.execute("CREATE TABLE lost ()")
     assert old.value("SELECT to_regclass('lost')") is None
     pgpool.forgiven += ("says it is the primary",)
 
 
+def with_status(make_pgpool, settings: dict[str, object], status: str, nodes_: list[Postgres]) -> Pgpool:
+    """A pgpool that finds a status file of an earlier run."""
+    pgpool = make_pgpool({**QUICK, **settings}, nodes=nodes_, start=False)
+    (pgpool.place / "pgpool_status").write_text(status)
+    return pgpool.start(wait=False)
+
+
 @pytest.mark.parametrize("auto_failback", [True, False])
 def test_a_status_file_that_keeps_the_primary_out(make_pgpool, cluster: Cluster, auto_failback):
     """Stored as down, it is the primary all the same: attached by itself, or at least the log says why nothing can write."""
-    settings = {**QUICK, "auto_failback": auto_failback, "search_primary_node_timeout": 2}
-    pgpool = make_pgpool(settings, start=False)
-    (pgpool.place / "pgpool_status").write_text("down\nup\n")
-    pgpool.start(wait=False)
-    pgpool.wait_for_log("node 0 is the primary of the others, and down in the status file")
-    if auto_failback:
-        wait_until(lambda: nodes(pgpool, "role") == [("primary",), ("standby",)], "the primary to be attached")
-        assert in_use(pgpool) == [True, True]
-        with pgpool.connect() as conn:
-            conn.execute("CREATE TEMP TABLE written (i int)")
-    else:
+    settings = {"auto_failback": auto_failback, "search_primary_node_timeout": 1}
+    pgpool = with_status(make_pgpool, settings, "down\nup\n", cluster.nodes)
+    pgpool.wait_for_log("node 0 is the primary of the others, and not in use")
+    if not auto_failback:
         pgpool.wait_for_log("no primary node was found")
         assert nodes(pgpool, "status", "role")[0] == ("down", "standby")
         assert ours(pgpool, "pcp_attach_node", "-n", "0")[0] == 0
-        wait_until(lambda: nodes(pgpool, "role")[:1] == [("primary",)], "the primary to be attached")
+    wait_until(lambda: nodes(pgpool, "role") == [("primary",), ("standby",)], "the primary to be attached")
+    assert in_use(pgpool) == [True, True]
+    with pgpool.connect() as conn:
+        conn.execute("CREATE TEMP TABLE written (i int)")
+
+
+def test_a_primary_kept_out_that_starts_after_the_search(make_pgpool, own_cluster: Cluster):
+    old = own_cluster.primary
+    old.stop()
+    settings = {"auto_failback": True, "search_primary_node_timeout": 1}
+    pgpool = with_status(make_pgpool, settings, "down\nup\n", own_cluster.nodes)
+    pgpool.wait_for_log("expired, no primary node was found")
+    old.start()
+    wait_until(lambda: nodes(pgpool, "role") == [("primary",), ("standby",)], "the primary to be attached")
+
+
+@pytest.mark.parametrize("name", ["server1", "known under another name"])
+def test_a_status_file_that_keeps_a_standby_out(make_pgpool, cluster: Cluster, name):
+    """It streams, so it comes back; with the wrong backend_application_name the standby itself says so."""
+    settings = {"auto_failback": True, "auto_failback_interval": 0, "backend_application_name1": name}
+    pgpool = with_status(make_pgpool, settings, "up\ndown\n", cluster.nodes)
+    pgpool.wait_for_log("reading status file: 1 th backend is set to down status")
+    wait_until(lambda: in_use(pgpool) == [True, True], "its return")
+    assert nodes(pgpool, "role") == [("primary",), ("standby",)]
+
+
+def test_a_status_file_older_than_the_failover(make_pgpool, own_cluster: Cluster):
+    """The old primary still takes writes, and is up in the file; the new one is down there. A standby shows who is right."""
+    old, new = own_cluster.nodes
+    third = own_cluster.add_standby("server2")
+    new.promote()
+    third.execute(f"ALTER SYSTEM SET primary_conninfo = 'host={new.host} port={new.port} user=postgres'")
+    third.reload()
+    wait_until(lambda: new.value("SELECT count(*) FROM pg_stat_replication") == 1, "the standby to follow")
+    pgpool = with_status(make_pgpool, {}, "up\ndown\nup\n", own_cluster.nodes)
+    wait_until(lambda: nodes(pgpool, "role")[1:2] == [("primary",)], "the true primary to be attached")
+    with pgpool.connect() as conn:
+        conn.execute("CREATE TABLE written (i int)")
+    assert new.value("SELECT to_regclass('written') IS NOT NULL")
+    assert old.value("SELECT to_regclass('written')") is None
+    pgpool.forgiven += ("says it is the primary",)
+
+
+def test_of_two_primaries_the_file_decides_and_the_log_warns(make_pgpool, own_cluster: Cluster):
+    own_cluster.standby.promote()
+    pgpool = with_status(make_pgpool, {}, "up\ndown\n", own_cluster.nodes)
+    pgpool.wait_for_log("WARNING:  node 1 is down in the status file, and says it is a primary on a later timeline")
+    wait_until(lambda: nodes(pgpool, "role", "status") == [("primary", "up"), ("standby", "down")], "service")

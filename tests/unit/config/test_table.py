@@ -26,6 +26,7 @@ def test_the_table_has_exactly_the_names_of_the_reference_and_ours():
         "backend_sslrootcert",
         "eager_backend_connections",
         "failover_client_policy",
+        "failover_command_timeout",
         "failover_owner",
         "failover_wait_timeout",
         "log_format",

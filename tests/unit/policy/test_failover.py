@@ -26,6 +26,8 @@ from pgpool.policy.failover import (
     may_return,
     needs_look,
     primary_without_asking,
+    rival_primaries,
+    streams_from,
     why_not_fail_back,
 )
 
@@ -325,6 +327,14 @@ def test_histories_of_primaries(answers, current, last, found):
     assert choose_primary(said, current, rules(), known) == found
 
 
+def primary(node_id: int, timeline: int, system: str = "s") -> Answer:
+    return Answer(node_id, False, timeline, system)
+
+
+def standby(node_id: int, timeline: int, system: str = "s", *, streams: bool = True) -> Answer:
+    return Answer(node_id, True, timeline, system, streams)
+
+
 PLACES = {0: ("a", 1), 1: ("b", 2), 2: ("/tmp", 3)}
 
 
@@ -366,16 +376,64 @@ def test_auto_failback(state, quarantined, replication, age, following, may):
 @pytest.mark.parametrize(
     "kept_out, used, found",
     [
-        ([Answer(0, False, 3, "s")], [Answer(1, True, 3, "s"), Answer(2, True, 2, "s")], 0),
-        ([Answer(0, False, 3, "s")], [Answer(1, True, 4, "s")], -1),  # an old primary: the others have gone on
-        ([Answer(0, False, 3, "t")], [Answer(1, True, 3, "s")], -1),  # another database system
-        ([Answer(0, False, 3, "s")], [Answer(1, None)], -1),  # who knows what that one is
-        ([Answer(0, False, 3, "s")], [Answer(1, False, 3, "s")], -1),
-        ([Answer(0, False, 0, "")], [Answer(1, True, 0, "")], -1),  # it does not say what it is
-        ([Answer(0, False, 3, "s"), Answer(2, False, 3, "s")], [Answer(1, True, 3, "s")], -1),
-        ([Answer(0, True, 3, "s")], [Answer(1, True, 3, "s")], -1),
-        ([Answer(0, False, 3, "s")], [], -1),
+        ([primary(0, 3)], [standby(1, 3), standby(2, 2)], 0),
+        ([primary(0, 3)], [standby(1, 3, streams=False)], -1),  # it may be on its way to be promoted
+        ([primary(0, 3)], [standby(1, 4)], -1),  # an old primary: the others have gone on
+        ([primary(0, 3, "t")], [standby(1, 3)], -1),  # another database system
+        ([primary(0, 3)], [Answer(1, None)], -1),  # who knows what that one is
+        ([primary(0, 3)], [primary(1, 3)], -1),
+        ([primary(0, 0, "")], [standby(1, 0, "")], -1),  # it does not say what it is
+        ([primary(0, 3), primary(2, 3)], [standby(1, 3)], -1),
+        ([primary(0, 3), Answer(2, None)], [standby(1, 3)], 0),
+        ([standby(0, 3)], [standby(1, 3)], -1),
+        ([primary(0, 3)], [], -1),
+        ([primary(1, 3)], [primary(0, 2), standby(2, 3)], 1),  # the standby has left the one in use
+        ([primary(1, 3)], [primary(0, 2), standby(2, 2)], -1),  # the one outside is a stray
+        ([primary(1, 3)], [primary(0, 2)], -1),  # who is right?
+        ([primary(1, 2)], [primary(0, 3), standby(2, 2)], -1),
     ],
 )
 def test_a_primary_that_is_kept_out(kept_out, used, found):
     assert lost_primary(tuple(kept_out), tuple(used)) == found
+
+
+def test_a_node_of_another_history_goes_without_a_command():
+    plan = decide(detach(1, Cause.HISTORY), nodes(UP, UP), 0, rules())
+    assert (plan.states, plan.command, plan.sessions) == (((1, DOWN),), Command.NONE, Sessions.END_USERS)
+
+
+def test_a_primary_that_is_alone_and_kept_out():
+    assert lost_primary((primary(1, 3),), (), alone=True) == 1
+    assert lost_primary((primary(1, 3),), (), primary(0, 4), alone=True) == -1
+    assert lost_primary((primary(1, 3),), (standby(0, 3),), primary(0, 4)) == -1
+
+
+@pytest.mark.parametrize(
+    ("kept_out", "used", "rivals"),
+    [
+        ([primary(1, 3)], [primary(0, 2)], [1]),
+        ([primary(1, 2)], [primary(0, 2)], []),
+        ([primary(1, 3, "t")], [primary(0, 2)], []),
+        ([standby(1, 3)], [primary(0, 2)], []),
+        ([primary(1, 3)], [standby(0, 2)], []),
+    ],
+)
+def test_rivals_of_the_primary_in_use(kept_out, used, rivals):
+    assert [answer.node_id for answer in rival_primaries(tuple(kept_out), tuple(used))] == rivals
+
+
+@pytest.mark.parametrize(
+    ("node", "of", "streams"),
+    [
+        (standby(1, 3), primary(0, 3), True),
+        (standby(1, 3, streams=False), primary(0, 3), False),
+        (standby(1, 2), primary(0, 3), False),
+        (standby(1, 3, "t"), primary(0, 3), False),
+        (primary(1, 3), primary(0, 3), False),
+        (Answer(1, None), primary(0, 3), False),
+        (standby(1, 0, ""), primary(0, 0, ""), False),
+        (standby(1, 3), standby(0, 3), False),
+    ],
+)
+def test_a_standby_speaks_for_itself(node, of, streams):
+    assert streams_from(node, of) is streams

@@ -91,3 +91,21 @@ def test_what_is_rendered_is_read_back(states):
 @given(st.binary(max_size=600))
 def test_any_bytes_are_survived(data):
     files.parse_status(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "after"),
+    [
+        ("1\tdown\n", True, "1\talready_down\n"),
+        ("0\tdown\n1 down", True, "0\tdown\n1\talready_down\n"),
+        ("1\talready_down\n", False, "1\talready_down\n"),
+        ("11\tdown\n1\tdownright\n1\n\ndown\n", False, "11\tdown\n1\tdownright\n1\n\ndown\n"),
+        ("", False, ""),
+    ],
+)
+def test_a_test_asks_for_a_failed_check(tmp_path, text, asked, after):
+    path = str(tmp_path / files.DOWN_REQUEST_FILE)
+    assert files.read_down_requests(path) == ""
+    files.write_down_requests(path, text)
+    assert files.asked_down(files.read_down_requests(path), 1) is asked
+    assert files.answered_down(text, 1) == after

@@ -223,6 +223,19 @@ def test_commands_do_not_get_what_is_meant_for_us_alone(monkeypatch):
     assert int(lines[-1]) <= 4  # stdio, and the directory that ls reads
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["echo begun; sleep 60; echo not ended", "while :; do echo begun; done", "echo begun; exec >&- 2>&-; sleep 60 & wait"],
+)
+def test_a_command_that_takes_too_long_is_killed(command):
+    lines: list[str] = []
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        process.run_told(command, lines.append, 0.3)
+    assert time.monotonic() - began < 10
+    assert set(lines) == {"begun"}
+
+
 def test_protected_memory_is_inherited_by_forks():
     dumpable = ctypes.CDLL(None).prctl
     get = 3
