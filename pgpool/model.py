@@ -148,6 +148,8 @@ class State(IntFlag):
     """Until the transaction ends, only the primary knows this session's state."""
     PINNED_SESSION = 128
     """Until DISCARD ALL or the end, only the primary knows this session's state."""
+    AWAITS_REPLAY = 256
+    """Some node that may answer its reads is not known to have replayed what the session must see (session/position.py)."""
 
 
 class Effect(IntFlag):
@@ -227,6 +229,8 @@ class Reason(IntEnum):
     """A standby refused this statement before (25006, or a conflict with recovery)."""
     STANDBY_LOST = 35
     """The standby hung up before the client had seen anything of the answer."""
+    REPLAY_POSITION = 36
+    """disable_load_balance_on_write = lsn, or PGPOOL SET min_lsn."""
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -265,6 +269,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.SAME_BATCH: "earlier messages of the same batch went to the primary",
     Reason.REFUSED: "a standby refused it",
     Reason.STANDBY_LOST: "repeated, because the standby hung up",
+    Reason.REPLAY_POSITION: "the standby is not known to have replayed what must be seen",
     Reason.NODE_BOUND: "its answer differs between a primary and a standby",
 }
 

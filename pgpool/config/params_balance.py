@@ -45,9 +45,10 @@ ROWS = (
           "A comment at the beginning of a SELECT does not keep it from being load balanced or cached.", since="3.4"),
     Param("disable_load_balance_on_write", ENUM, "transaction", RELOAD, BALANCE,
           "After a write, reads go to the primary: never (off), until the transaction ends, in all later transactions"
-          " too (trans_transaction), until the session ends (always), or only for the tables written.",
+          " too (trans_transaction), until the session ends (always), only for the tables written, or until the standby "
+          "has replayed the session's last write (lsn, ours).",
           choices={"off": 1, "transaction": 2, "trans_transaction": 3, "always": 4, "dml_adaptive": 5,
-                   "dml_adaptive_global": 6},
+                   "dml_adaptive_global": 6, "lsn": 7},
           since="4.0"),
     Param("dml_adaptive_object_relationship_list", STRING, "", RELOAD, BALANCE,
           "For dml_adaptive: a write to the first object of a pair is a write to the second: "

@@ -160,9 +160,13 @@ def _route(
     if reason is not None:
         return _primary(statement, reason, _unasked(statement, settings))
     found = _read(statement, state, settings, facts)
+    if not isinstance(found, Route) or found.dest is not Dest.BALANCE:
+        return found
     wrote = State.IN_TRANSACTION in state and State.WROTE_IN_TRANSACTION in state
-    if isinstance(found, Route) and found.dest is Dest.BALANCE and settings.adaptive and wrote and uses(statement, written):
+    if settings.adaptive and wrote and uses(statement, written):
         return _primary(statement, Reason.DML_ADAPTIVE)
+    if _awaits_replay(state, settings):
+        return replace(_primary(statement, Reason.REPLAY_POSITION), cacheable=False)
     return found
 
 
@@ -227,6 +231,13 @@ def _wrote(state: State, when: str) -> Reason | None:
     if in_transaction and when == "trans_transaction" and state & State.WROTE_IN_ANY_TRANSACTION:
         return Reason.WROTE_IN_ANY_TRANSACTION
     return None
+
+
+def _awaits_replay(state: State, settings: RoutingSettings) -> bool:
+    """Must the standby be asked how far it is? Last of all questions: only then is it known that nothing else keeps the
+    read on the primary, and that the read itself does not count as a write."""
+    wrote = settings.disable_load_balance_on_write == "lsn" and State.WROTE_IN_SESSION in state
+    return wrote or State.AWAITS_REPLAY in state
 
 
 def _primary(statement: Statement, reason: Reason, more: Effect = Effect.NONE) -> Route:

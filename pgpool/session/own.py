@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pgpool.backend.probe import Prober
 from pgpool.errors import StatementError
 from pgpool.model import Dest, Reason, Route, State, Statement
-from pgpool.session import own_settings
+from pgpool.session import own_settings, position
 from pgpool.session.explain import explain
 from pgpool.session.show import Reply, ShowContext, answer
 from pgpool.session.show_parse import Verb
@@ -36,6 +36,8 @@ def run(session: Session, sql: str) -> Reply | None:
     parsed = parse_own(sql)
     if parsed is not None and parsed.verb is Verb.EXPLAIN:
         return explain(session, parsed.value or "")
+    if parsed is not None and parsed.name in position.NAMES:
+        return position.answer(session, parsed)
     worker = session.worker
     context = ShowContext(
         settings=session.settings,
@@ -49,6 +51,8 @@ def run(session: Session, sql: str) -> Reply | None:
     )
     reply = answer(sql, context)
     if reply is not None and reply.settings is not None:
+        if reply.name == "all":
+            position.require(session, None)
         own_settings.changed(session, reply.settings, reply.name, reply.own)
     return reply
 

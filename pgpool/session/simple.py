@@ -62,6 +62,7 @@ def decide(session: Session, statement: Statement, text: bytes) -> Route:
         decided = Route(Dest.PRIMARY, Reason.UNPARSABLE, decided.effect | Effect.WRITE, decided.counter)
     if decided.dest is Dest.BALANCE and (learnt := was_refused(session.relay)):
         decided = replace(decided, dest=Dest.PRIMARY, reason=Reason.REFUSED, effect=Route.from_code(learnt).effect)
+    session.decided = text, decided.reason
     if decided.cacheable and not decided.effect & Effect.JOURNAL and statement.kind not in UNSETTLED:
         session.relay.settle(decided.code)
     note_written(session, statement, decided)

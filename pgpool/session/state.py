@@ -14,9 +14,8 @@ from pgpool.backend.pool import Entry, PooledLink
 from pgpool.config.settings import Settings
 from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, PgpoolError, ProtocolViolation, SessionFatal
 from pgpool.model import Dest, Facts, Name, NeedFacts, Reason, Route, State, Statement
-from pgpool.policy.balance import draw_ring
 from pgpool.policy.route import RoutingSettings, route
-from pgpool.session import follow, steering
+from pgpool.session import follow, position, steering
 from pgpool.session.backend_log import BackendLog
 from pgpool.session.journal import Journal, Mark
 from pgpool.session.worker import Worker
@@ -79,6 +78,10 @@ class Session:
         self.callbacks: deque[Callable[[bool], None]] = deque()
         self.own: dict[str, object] = {}
         self.own_skipping = False
+        self.wrote_lsn = self.min_lsn = 0
+        """Positions in the WAL that its reads must see: of its last write as last asked for, and PGPOOL SET's."""
+        self.decided: tuple[bytes, Reason] = (b"", Reason.BALANCED)
+        """The statement about which Python decided last, and why so."""
         self.written: frozenset[Name] = frozenset()
         """Tables written since the last transaction ended (dml_adaptive)."""
         self.locks = False
@@ -88,6 +91,8 @@ class Session:
         """The node drawn for this session's reads; balance_id is another one while this one is too far behind."""
         self.balance_ready = False
         """The balance node (or, per statement, all nodes that can be drawn) was connected when first wanted."""
+        self.ring_cut = False
+        """Statements are shared out among some of the nodes only, until the others have caught up (position.py)."""
         self.told: Callable[[Session], None] = lambda session: None
         self.primary_id = -1
         self.unusable: set[int] = set()
@@ -177,6 +182,8 @@ class Session:
         self.balance_id = node_id
         link = self.entry.links.get(node_id)
         self.balance_ready = link is not None and node_id in self.marks
+        if position.must_see(self):
+            self.relay.state |= State.AWAITS_REPLAY  # nobody has looked how far this node is
         self.relay.set_balance(link.link if link is not None and self.balance_ready else None)
         self.worker.cell.set_balance_node(node_id)
 
@@ -275,20 +282,25 @@ class Session:
 
     # -- asking on our own account ----------------------------------------------------------------------------------
 
+    def answered(self, pooled: PooledLink) -> None:
+        """Wait for the answers to what we have asked; a standby that hangs up meanwhile is given up (``link.dead``)."""
+        self.until(lambda: Why.MORE if pooled.link.dead else self.relay.finish(pooled.link))
+
     def ask(self, pooled: PooledLink, *statements: bytes) -> bool:
         """Run statements on a link without the client seeing it; False when one failed."""
         self.until(self.relay.flush)  # what the client has sent before goes first
         for sql in statements:
             self.relay.ask(pooled.link, sql)
-        self.until(lambda: self.relay.finish(pooled.link))
-        return not pooled.link.take_failure()
+        self.answered(pooled)
+        return not (pooled.link.take_failure() or pooled.link.dead)
 
-    def query(self, sql: str) -> list[tuple[str | None, ...]]:
-        """Rows of a catalog query, on the primary in the client's own session. Raises SessionFatal when it fails."""
-        pooled = self.primary
+    def query(self, sql: str, pooled: PooledLink | None = None) -> list[tuple[str | None, ...]]:
+        """Rows of a query of ours in the client's own session, on the primary if no other link is given. Raises PgpoolError
+        when it fails. No rows from a standby that is lost."""
+        pooled = pooled or self.primary
         self.until(self.relay.flush)
         self.relay.ask(pooled.link, messages.raw(sql), capture=True)
-        self.until(lambda: self.relay.finish(pooled.link))
+        self.answered(pooled)
         pooled.link.take_failure()
         rows = []
         for kind, payload in messages.split_messages(pooled.link.take_captured())[0]:
@@ -320,7 +332,7 @@ class Session:
                 return Route(Dest.PRIMARY, Reason.UNKNOWN_TABLE, counter=statement.counter, cacheable=False)
             decided = route(statement, State(self.relay.state), self.routing, nodes, facts, **known)
             assert isinstance(decided, Route)
-        return decided
+        return position.looked(self, decided) if decided.reason is Reason.REPLAY_POSITION else decided
 
     def same_batch(self, statement: Statement, prepared: Statement | None) -> Route:
         """The rest of a batch stays on the primary where it began: no verdict on the statement itself."""
@@ -349,7 +361,7 @@ class Session:
     def open_balance(self) -> None:
         """Connect the load balance node, or settle for the primary."""
         if self.settings.statement_level_load_balance and self.settings.mode.has_primary:
-            self.open_ring()
+            steering.open_ring(self)
             return
         node_id = self.balance_id
         try:
@@ -364,26 +376,6 @@ class Session:
             self.balance_on(self.primary_id)
         else:
             self.balance_on(node_id)
-
-    def open_ring(self) -> None:
-        """statement_level_load_balance: connect every node that can be drawn, and draw 256 times."""
-        for node in self.worker.nodes():
-            if node.usable and node.weight > 0 and node.id not in self.unusable and node.id not in self.marks:
-                try:
-                    self.open(node.id)
-                except BackendFailed as failed:
-                    self.report(failed)
-                    self.unusable.add(node.id)
-                except PgpoolError as refused:
-                    log.log(LOG, f"node {node.id} is not used in this session: {refused.message}")
-                    self.unusable.add(node.id)
-        usable = tuple(n for n in self.worker.nodes() if n.id in self.marks and n.weight > 0)
-        self.balance_on(self.primary_id)
-        if usable:
-            who = (self.startup.application_name, self.startup.database, self.startup.user)
-            drawn = draw_ring(usable, 256, self.worker.dice, self.routing, *who)
-            drawn = steering.in_time(self, drawn, usable)
-            self.relay.set_ring(bytes(self.relay.index_of(self.entry.links[i].link) for i in drawn))
 
     # -- keeping nodes in step --------------------------------------------------------------------------------------
 

@@ -1,10 +1,13 @@
-"""Reads leave a standby that is too far behind, and come back to it (behaviour.md 5.5)."""
+"""Reads leave a standby that is too far behind, and come back to it (behaviour.md 5.5); the nodes of single statements."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from pgpool.errors import BackendFailed, PgpoolError
 from pgpool.policy import balance
+from pgpool.system.logs import LOG, log
 
 if TYPE_CHECKING:
     from pgpool.model import NodeView
@@ -36,3 +39,36 @@ def instead(session: Session, drawn: list[int], nodes: tuple[NodeView, ...]) -> 
         return drawn
     better = {i: balance.steer(i, nodes, session.routing, session.worker.dice) for i in set(drawn)}
     return [better[i] if better[i] >= 0 else session.primary_id for i in drawn]
+
+
+def open_ring(session: Session) -> None:
+    """statement_level_load_balance: connect every node that can be drawn, and draw."""
+    for node in session.worker.nodes():
+        if node.usable and node.weight > 0 and node.id not in session.unusable and node.id not in session.marks:
+            try:
+                session.open(node.id)
+            except BackendFailed as failed:
+                session.report(failed)
+                session.unusable.add(node.id)
+            except PgpoolError as refused:
+                log.log(LOG, f"node {node.id} is not used in this session: {refused.message}")
+                session.unusable.add(node.id)
+    session.balance_on(session.primary_id)
+    draw(session)
+
+
+def drawable(session: Session) -> tuple[NodeView, ...]:
+    """The connected nodes among which statements are shared out."""
+    return tuple(n for n in session.worker.nodes() if n.id in session.marks and n.weight > 0)
+
+
+def draw(session: Session, among: Collection[int] | None = None) -> None:
+    """Draw the nodes of the next 256 statements; ``among``: only from these, for the time being."""
+    usable = tuple(n for n in drawable(session) if among is None or n.id in among)
+    session.ring_cut = among is not None
+    if not usable:
+        return
+    startup = session.startup
+    who = (startup.application_name, startup.database, startup.user)
+    drawn = in_time(session, balance.draw_ring(usable, 256, session.worker.dice, session.routing, *who), usable)
+    session.relay.set_ring(bytes(session.relay.index_of(session.entry.links[i].link) for i in drawn))
