@@ -44,6 +44,7 @@ cdef enum:
     ST_SERIALIZABLE = 32
     ST_PIN_TXN = 64
     ST_PIN_SESSION = 128
+    ST_ON_STANDBY = 512              # r.primary is a standby's link for the time being (session/aside.py)
 
     EF_WRITE = 1 << 2                # model.Effect, as placed in Route.code
     EF_BEGIN = 2 << 2
@@ -225,7 +226,7 @@ cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
     r.force = 0
     relay_rested(r, txn)
     if began and r.hot != NULL:
-        hot_latency(r.hot, ln.node, ln != r.primary, r.hot.activity_us - began)
+        hot_latency(r.hot, ln.node, ln != r.primary or r.state & ST_ON_STANDBY != 0, r.hot.activity_us - began)
         if ln.pending:
             r.began = r.hot.activity_us                    # a pipeline: the next one has its turn from now on
     if ln != r.primary:

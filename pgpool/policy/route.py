@@ -27,6 +27,7 @@ from pgpool.model import (
     Statement,
     TableFact,
 )
+from pgpool.policy import aside
 from pgpool.policy.written import Relations, relations_of, uses
 from pgpool.sql import keywords
 from pgpool.sql.names import PatternList, Preference, parse_preferences
@@ -46,6 +47,8 @@ class RoutingSettings:
     relations: Relations = ()
     patient: bool = False
     """failover_client_policy = wait: what only the primary knows of a session must be known."""
+    read_only_aside: bool = False
+    """READ ONLY transactions run wholly on the load balance node, as far as they can."""
     allow_sql_comments: bool = False
     ignore_leading_white_space: bool = True
     check_temp_table: bool = True
@@ -72,6 +75,11 @@ class RoutingSettings:
         """dml_adaptive: reads of other tables than those written in the transaction may go to a standby."""
         return self.disable_load_balance_on_write == "dml_adaptive"
 
+    @property
+    def notes_locks(self) -> bool:
+        """Session-level advisory locks must be known."""
+        return self.patient or self.read_only_aside
+
     @classmethod
     def of(cls, settings: Settings) -> RoutingSettings:
         """Raises names.BadList when a list cannot be used."""
@@ -81,6 +89,7 @@ class RoutingSettings:
             disable_load_balance_on_write=settings.disable_load_balance_on_write,
             patient=settings.failover_client_policy == "wait",
             relations=relations_of(settings.dml_adaptive_object_relationship_list),
+            read_only_aside=settings.read_only_transactions_on_standby,
             allow_sql_comments=settings.allow_sql_comments,
             ignore_leading_white_space=settings.ignore_leading_white_space,
             check_temp_table=settings.check_temp_table not in ("none", "off"),
@@ -131,7 +140,9 @@ def route(
     found = _route(statement, state, settings, nodes, facts, prepared, written)
     if not isinstance(found, Route):
         return found
-    seen = (settings.adaptive and found.effect & Effect.WRITE) or (settings.patient and takes_lock(statement))
+    seen = settings.adaptive and found.effect & Effect.WRITE
+    seen = seen or (settings.notes_locks and takes_lock(statement))
+    seen = seen or (settings.read_only_aside and statement.kind is Kind.BEGIN)
     return replace(found, cacheable=False) if seen else found
 
 
@@ -151,9 +162,11 @@ def _route(
 ) -> Route | NeedFacts:
     if statement.kind in (Kind.POOL_SHOW, Kind.PGPOOL):
         return _answered_here(statement, state)
+    if state & State.ON_STANDBY:
+        return aside.there(statement)
     if statement.kind is Kind.EXECUTE:
         return _execute(statement, state, settings, nodes, facts, prepared, written)
-    reason = _bound_to_primary(state, settings, nodes)
+    reason = bound_to_primary(state, settings, nodes)
     if not statement.readonly:
         failed = reason is Reason.FAILED_TRANSACTION and statement.reason is not Reason.TRANSACTION_CONTROL
         return _primary(statement, reason if failed or reason is Reason.RAW_MODE else statement.reason)
@@ -165,7 +178,7 @@ def _route(
     wrote = State.IN_TRANSACTION in state and State.WROTE_IN_TRANSACTION in state
     if settings.adaptive and wrote and uses(statement, written):
         return _primary(statement, Reason.DML_ADAPTIVE)
-    if _awaits_replay(state, settings):
+    if awaits_replay(state, settings):
         return replace(_primary(statement, Reason.REPLAY_POSITION), cacheable=False)
     return found
 
@@ -189,7 +202,7 @@ def _execute(
 ) -> Route | NeedFacts:
     """EXECUTE goes where its statement would go, with the functions of its arguments on top."""
     if prepared is None:
-        bound = _bound_to_primary(state, settings, nodes)
+        bound = bound_to_primary(state, settings, nodes)
         elsewhere = bound in (Reason.RAW_MODE, Reason.FAILED_TRANSACTION)
         return _primary(statement, bound if bound and elsewhere else Reason.WHERE_PREPARED, Effect.WRITE)
     functions = tuple(dict.fromkeys(prepared.functions + statement.functions))
@@ -200,7 +213,7 @@ def _execute(
     return found if isinstance(found, NeedFacts) else replace(found, cacheable=False)
 
 
-def _bound_to_primary(state: State, settings: RoutingSettings, nodes: Sequence[NodeView]) -> Reason | None:
+def bound_to_primary(state: State, settings: RoutingSettings, nodes: Sequence[NodeView]) -> Reason | None:
     """The reason, other than the statement's own text, why nothing could be balanced now; None when it could."""
     if not settings.mode.has_primary:
         return Reason.RAW_MODE
@@ -233,7 +246,7 @@ def _wrote(state: State, when: str) -> Reason | None:
     return None
 
 
-def _awaits_replay(state: State, settings: RoutingSettings) -> bool:
+def awaits_replay(state: State, settings: RoutingSettings) -> bool:
     """Must the standby be asked how far it is? Last of all questions: only then is it known that nothing else keeps the
     read on the primary, and that the read itself does not count as a write."""
     wrote = settings.disable_load_balance_on_write == "lsn" and State.WROTE_IN_SESSION in state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgpool.backend.pool import PooledLink
 from pgpool.model import Dest, Effect, Kind, Reason, Route, Statement
-from pgpool.session import own
+from pgpool.session import aside, own, refusal
 from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.show_parse import parse as ours
 from pgpool.session.simple import carry, consequence, decide
@@ -43,6 +43,8 @@ def handle_parse(session: Session) -> None:
     decided = Route.from_code(known) if known else decide(session, statement, text)
     if statement.kind is Kind.DROP and statement.name == "database":
         close_idle_everywhere(session)
+    if not name and statement.kind is Kind.BEGIN and relay.segment_link() < 0:
+        decided = aside.heed(session, statement, decided)
     pooled = session.link_for(decided)
     code = decided.code
     session.take(pooled, code, text, unnamed=not name)
@@ -78,8 +80,12 @@ def handle_bind(session: Session) -> None:
     if prepared is None:
         pooled, code, text = here(session), ON_PRIMARY.code, None
     else:
+        if refusal.refused(session, prepared.statement):
+            return
         relay.look_up(prepared.text)
         decided = decide(session, prepared.statement, prepared.text)
+        if relay.segment_link() < 0:
+            decided = aside.heed(session, prepared.statement, decided)
         bring_along(session, prepared.statement)
         pooled = bind_link(session, prepared, decided, name)
         code, text = decided.code, prepared.text
@@ -89,6 +95,8 @@ def handle_bind(session: Session) -> None:
                 session.callbacks.append(after)
                 relay.notify_execute()
     session.take(pooled, code, text)
+    if prepared is not None:
+        aside.bound(session, prepared.statement)
     node_id = relay.segment_link()
     if portal:
         session.portals[portal] = node_id

@@ -93,7 +93,9 @@ def patient(session: Session) -> bool:
 
 def must_move(session: Session) -> bool:
     """The primary is another one now, or cannot be used any more."""
-    return patient(session) and (session.primary_id != new_primary(session) or session.primary.link.dead)
+    if not patient(session) or session.away.node >= 0:  # the latter: when it comes back
+        return False
+    return session.primary_id != new_primary(session) or session.primary.link.dead
 
 
 def new_primary(session: Session) -> int:

@@ -194,6 +194,8 @@ def sync(session: Session) -> None:
     relay.own_segment = False
     if relay.segment_link() >= 0:
         session.take(session.primary, 0)
+        if session.away.node >= 0:
+            session.until(relay.barrier)  # the transaction may be over: the primary is another one then
         return
     reply(session, messages.ready_for_query(state_of(session)))
     relay.rest()

@@ -10,7 +10,7 @@ from pgpool.backend.pool import PooledLink, bridge
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
 from pgpool.policy.route import takes_lock
 from pgpool.policy.written import written_by
-from pgpool.session import own
+from pgpool.session import aside, own, refusal
 from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.journal import ALL
 from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
@@ -34,10 +34,20 @@ def handle_query(session: Session) -> None:
         return
     relay.look_up(text)
     statement = analyze(messages.text(text), standard_conforming_strings=not relay.backslash)
+    if refusal.refused(session, statement):
+        return
     decided = decide(session, statement, text)
     if decided.dest is Dest.OURSELVES:
         own.answer_simple(session, statement, decided)
         return
+    if relay.segment_link() < 0:
+        decided = aside.heed(session, statement, decided)
+    send(session, statement, decided, text)
+    aside.sent(session, statement)
+
+
+def send(session: Session, statement: Statement, decided: Route, text: bytes) -> None:
+    """The Query at hand, to where it goes."""
     if decided.effect & Effect.JOURNAL and statement.kind is not Kind.POOL_SHOW:
         journaled(session, statement, decided, text)
         return
@@ -66,7 +76,7 @@ def decide(session: Session, statement: Statement, text: bytes) -> Route:
     if decided.cacheable and not decided.effect & Effect.JOURNAL and statement.kind not in UNSETTLED:
         session.relay.settle(decided.code)
     note_written(session, statement, decided)
-    if session.routing.patient:
+    if session.routing.notes_locks:
         note_locks(session, statement)
     return decided
 

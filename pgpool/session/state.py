@@ -16,6 +16,7 @@ from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, P
 from pgpool.model import Dest, Facts, Name, NeedFacts, Reason, Route, State, Statement
 from pgpool.policy.route import RoutingSettings, route
 from pgpool.session import follow, position, steering
+from pgpool.session.away import Away
 from pgpool.session.backend_log import BackendLog
 from pgpool.session.journal import Journal, Mark
 from pgpool.session.worker import Worker
@@ -85,7 +86,8 @@ class Session:
         self.written: frozenset[Name] = frozenset()
         """Tables written since the last transaction ended (dml_adaptive)."""
         self.locks = False
-        """It took an advisory lock (noted with failover_client_policy = wait only)."""
+        """It took an advisory lock (noted with RoutingSettings.notes_locks only)."""
+        self.away = Away()
         self.balance_id = -1
         self.home_id = -1
         """The node drawn for this session's reads; balance_id is another one while this one is too far behind."""
@@ -253,6 +255,9 @@ class Session:
             return
         pooled.link.dead = True
         text = "sent what no backend may send" if bad else "closed the connection"
+        if node_id == self.away.node:
+            self.relay.detach(pooled.link)  # missed when the transaction is over
+            return
         if node_id != self.primary_id and not pooled.link.pending and self.relay.segment_link() != node_id:
             log.log(LOG, f"backend {node_id} {text}; the session goes on without it")
             self.lose(node_id)
@@ -440,7 +445,7 @@ class Session:
 
     def standbys(self) -> list[int]:
         """Connected nodes other than the primary."""
-        return [node_id for node_id in self.marks if node_id != self.primary_id]
+        return [node_id for node_id in self.marks if node_id not in (self.primary_id, self.away.node)]
 
     def transaction_ended(self) -> None:
         """A transaction in which something was set is over (the relay has rolled the standbys back)."""
@@ -452,6 +457,8 @@ class Session:
             self.settings_changed()
         else:
             self.rebase()
+        if self.away.back:
+            self.away.back(self)
 
     def last_node(self) -> int:
         """The node that client messages went to last."""
