@@ -130,7 +130,7 @@ cdef struct CRelay:
     int ended_well
     int group_failed                 # the primary reported an error since its last ReadyForQuery
     int rolled_back                  # the last CommandComplete said ROLLBACK
-    int notify_execute               # the next Execute is to be reported when done
+    int notify_execute               # 1: the Execute of the unnamed portal is to be reported when done; 2: its Bind is at hand
     CLink *wanted                    # CATCH_UP: who must be brought up to date
     int gone
     int bad

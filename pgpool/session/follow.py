@@ -136,7 +136,7 @@ def move(session: Session, balance: Callable[[Session], None]) -> None:
             relay.detach(session.entry.links[node_id].link)
         session.entry.drop(node_id)
     session.marks.clear()
-    session.portals.clear()
+    session.forget_portals()
     session.unusable.clear()
     for prepared in (*session.prepared.values(), *([session.unnamed] if session.unnamed else ())):
         prepared.nodes.clear()

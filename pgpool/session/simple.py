@@ -13,7 +13,8 @@ from pgpool.policy.written import written_by
 from pgpool.session import aside, own, refusal
 from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.journal import ALL
-from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
+from pgpool.session.prepared import Prepared, no_room
+from pgpool.session.state import Session
 from pgpool.sql.analyze import analyze
 from pgpool.wire import messages
 
@@ -48,6 +49,9 @@ def handle_query(session: Session) -> None:
 
 def send(session: Session, statement: Statement, decided: Route, text: bytes) -> None:
     """The Query at hand, to where it goes."""
+    if statement.kind is Kind.PREPARE and (error := no_room(session, statement.name, text, text)):
+        refusal.refuse(session, error)
+        return
     if decided.effect & Effect.JOURNAL and statement.kind is not Kind.POOL_SHOW:
         journaled(session, statement, decided, text)
         return
@@ -239,20 +243,17 @@ def rolled_back_to(session: Session, name: str) -> None:
 def prepare_done(session: Session, statement: Statement, text: bytes) -> None:
     if statement.inner is None:
         return
-    keep = text if session.prepared_bytes + len(text) <= MAX_PREPARED_BYTES else b""
-    session.prepared_bytes += len(keep)
     node_id = session.last_node()
-    session.prepared[statement.name] = Prepared(statement.inner, keep, text, True, {node_id})
+    session.prepared[statement.name] = Prepared(statement.inner, text, text, True, {node_id})
 
 
 def deallocate_done(session: Session, name: str) -> None:
     """The node that answered has forgotten the statement; the others are told now."""
     answered = session.last_node()
     for one in [name] if name else list(session.prepared):
-        prepared = session.prepared.pop(one, None)
+        prepared = session.prepared.drop(one)
         if prepared is None:
             continue
-        session.prepared_bytes -= len(prepared.message)
         session.relay.forget(messages.raw(one))
         for node_id in prepared.nodes - {answered}:
             pooled = session.link_of(node_id)
@@ -268,7 +269,6 @@ def discard_done(session: Session, what: str) -> None:
     session.journal.forget()
     session.locks = False
     session.prepared.clear()
-    session.prepared_bytes = 0
     session.relay.forget()
     session.unnamed = None
     session.relay.state &= ~State.PINNED_SESSION

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from pgpool._fastpath import Newcomer, Why
 from pgpool.auth.admission import Admission
@@ -19,6 +18,7 @@ from pgpool.session import follow, position, steering
 from pgpool.session.away import Away
 from pgpool.session.backend_log import BackendLog
 from pgpool.session.journal import Journal, Mark
+from pgpool.session.prepared import Prepared, Statements
 from pgpool.session.worker import Worker
 from pgpool.shared import RequestFlag
 from pgpool.system.logs import LOG, Echo, log
@@ -27,20 +27,6 @@ from pgpool.wire import messages
 from pgpool.wire.startup import Startup
 
 MASK64 = (1 << 64) - 1
-MAX_PREPARED_BYTES = 64 << 20
-"""Texts of prepared statements kept for one session, in bytes; past it statements stay on the node they were made on."""
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A named statement. ``message``: the Parse message, or the PREPARE text of an SQL-level one (``sql``); b'' when it
-    was too long to keep. ``nodes``: where it is prepared."""
-
-    statement: Statement
-    message: bytes
-    text: bytes
-    sql: bool = False
-    nodes: set[int] = field(default_factory=set)
 
 
 class SessionOver(Exception):
@@ -70,12 +56,13 @@ class Session:
         self.deadline = deadline
         self.journal = Journal()
         self.marks: dict[int, Mark] = {}
-        self.prepared: dict[str, Prepared] = {}
-        self.prepared_bytes = 0
+        self.prepared = Statements()
         self.unnamed: Prepared | None = None
         self.portals: dict[str, int] = {}
         self.portal_codes: dict[str, int] = {}
         """Route of what a named portal runs: counted each time it is executed."""
+        self.portal_afters: dict[str, Callable[[bool], None]] = {}
+        """What is to be noted when a named portal has been executed."""
         self.callbacks: deque[Callable[[bool], None]] = deque()
         self.own: dict[str, object] = {}
         self.own_skipping = False
@@ -284,6 +271,10 @@ class Session:
         done, failed = self.relay.take_done()
         for ok in (True,) * done + (False,) * failed:
             self.callbacks.popleft()(ok)
+
+    def forget_portals(self) -> None:
+        for known in (self.portals, self.portal_codes, self.portal_afters):
+            known.clear()
 
     # -- asking on our own account ----------------------------------------------------------------------------------
 

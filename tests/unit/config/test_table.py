@@ -34,6 +34,7 @@ def test_the_table_has_exactly_the_names_of_the_reference_and_ours():
         "metrics_port",
         "notice_routing_reason",
         "pcp_protocol_version",
+        "prepared_statement_memory",
         "protect_memory",
         "read_only_transactions_on_standby",
         "recovery_method",
