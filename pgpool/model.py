@@ -235,6 +235,8 @@ class Reason(IntEnum):
     """disable_load_balance_on_write = lsn, or PGPOOL SET min_lsn."""
     ON_STANDBY = 37
     """In a READ ONLY transaction that a standby runs (policy/aside.py)."""
+    WRITTEN_LATELY = 38
+    """dml_adaptive_global: some session has written a table that it reads, or pgpool has just started."""
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -274,6 +276,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.REFUSED: "a standby refused it",
     Reason.STANDBY_LOST: "repeated, because the standby hung up",
     Reason.REPLAY_POSITION: "the standby is not known to have replayed what must be seen",
+    Reason.WRITTEN_LATELY: "a table was written lately that it reads",
     Reason.ON_STANDBY: "the read-only transaction runs on the standby",
     Reason.NODE_BOUND: "its answer differs between a primary and a standby",
 }

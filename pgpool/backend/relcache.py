@@ -24,8 +24,8 @@ UNKNOWN_SECONDS = 10.0
 
 @dataclass(slots=True)
 class _Entry:
-    value: TableFact | tuple[bool, bool] | None
-    """A table's facts; (volatile, some volatile one outside of pg_catalog); None: no such function."""
+    value: TableFact | tuple[bool, bool] | frozenset[int] | None
+    """A table's facts; (volatile, some volatile one outside of pg_catalog); None: no such function; a table's family."""
     until: float
     uses: int = 1
 
@@ -42,6 +42,7 @@ class Relcache:
         self._clock = clock
         self._tables: dict[_Key, _Entry] = {}
         self._functions: dict[_Key, _Entry] = {}
+        self._families: dict[_Key, _Entry] = {}
         self._epoch: int | None = None
 
     def lookup(self, ask: Ask, database: str, context: int, need: NeedFacts, epoch: int = 0) -> Facts:
@@ -51,9 +52,7 @@ class Relcache:
         ``context`` must differ whenever the same name may mean another object (search_path, role, private temporary
         tables). When ``epoch`` is not that of the call before, everything is forgotten: DDL passed through.
         """
-        if epoch != self._epoch:
-            self.clear()
-            self._epoch = epoch
+        self._at(epoch)
         known_tables, ask_tables = self._remembered(self._tables, database, context, need.tables)
         known_functions, ask_functions = self._remembered(self._functions, database, context, need.functions)
         if ask_tables or ask_functions:
@@ -71,12 +70,35 @@ class Relcache:
             frozenset(f for f, v in known_functions.items() if v and v[1]),
         )
 
+    def families(
+        self, ask: Ask | None, database: str, context: int, tables: tuple[Name, ...], epoch: int = 0
+    ) -> dict[Name, frozenset[int]]:
+        """For each table the oids of itself and of what it is a part of, or reads as a view: its partitioned table or
+        parents, and theirs. Two tables that may share rows share an oid. Empty for a name that does not exist; ``ask`` None:
+        what is not remembered is left out. As ``lookup`` else."""
+        self._at(epoch)
+        known, missing = self._remembered(self._families, database, context, tables)
+        if missing and ask is not None:
+            found: dict[Name, set[int]] = {name: set() for name in missing}
+            for place, oid in ask(families_sql(missing)):
+                found[missing[int(place or 0)]].add(int(oid or 0))
+            for name, oids in found.items():
+                known[name] = frozenset(oids)
+                self._keep(self._families, (database, context, name), known[name], not oids)
+        return known
+
+    def _at(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            self.clear()
+            self._epoch = epoch
+
     def clear(self) -> None:
         self._tables.clear()
         self._functions.clear()
+        self._families.clear()
 
     def __len__(self) -> int:
-        return len(self._tables) + len(self._functions)
+        return len(self._tables) + len(self._functions) + len(self._families)
 
     def _remembered(self, cache: dict[_Key, _Entry], database: str, context: int, names: tuple[Name, ...]):
         known, missing = {}, []
@@ -110,7 +132,9 @@ found(i, oid) AS (
  WHERE a.k OPERATOR(pg_catalog.=) 't' AND CASE a.w
   WHEN 'v' THEN pg_catalog.pg_table_is_visible(c.oid)
   WHEN 'm' THEN c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
-  ELSE s.nspname OPERATOR(pg_catalog.=) a.s END),
+  ELSE s.nspname OPERATOR(pg_catalog.=) a.s END)"""
+
+_REACHED = """,
 reached(i, oid) AS (
  SELECT i, oid FROM found
  UNION
@@ -128,6 +152,23 @@ reached(i, oid) AS (
 """
 """The relations behind the names: partitions and children, and what views read. OFFSET 0 keeps the planner from reading
 all of pg_class."""
+
+_FAMILIES = """,
+above(i, oid) AS (
+ SELECT i, oid FROM found
+ UNION
+ SELECT a.i, x.oid FROM above a
+ CROSS JOIN LATERAL (SELECT c.relkind FROM pg_catalog.pg_class c
+  WHERE c.oid OPERATOR(pg_catalog.=) a.oid OFFSET 0) c
+ CROSS JOIN LATERAL (
+  SELECT h.inhparent AS oid FROM pg_catalog.pg_inherits h WHERE h.inhrelid OPERATOR(pg_catalog.=) a.oid
+  UNION ALL
+  SELECT m.m[1]::pg_catalog.oid FROM pg_catalog.pg_rewrite w
+  CROSS JOIN LATERAL pg_catalog.regexp_matches(w.ev_action::pg_catalog.text, ':relid ([0-9]+)', 'g') AS m(m)
+  WHERE c.relkind OPERATOR(pg_catalog.=) 'v' AND w.ev_class OPERATOR(pg_catalog.=) a.oid
+  AND w.ev_type OPERATOR(pg_catalog.=) '1') x)
+SELECT i::pg_catalog.text, oid::pg_catalog.text FROM above
+"""
 
 _TABLES = """
 SELECT 't', f.i::pg_catalog.text,
@@ -176,12 +217,20 @@ GROUP BY x.i
 
 def lookup_sql(tables: Sequence[Name], functions: Sequence[Name]) -> str:
     """The query; a row is (t|f, place in its list, facts as true/false ...), names that do not exist have no row."""
-    rows = [_asked("t", i, name) for i, name in enumerate(tables)]
-    rows += [_asked("f", i, name) for i, name in enumerate(functions)]
-    asked = "WITH RECURSIVE asked(k, i, w, s, n) AS (VALUES " + ", ".join(rows) + ")"
     parts = [_TABLES] if tables else []
     parts += [_FUNCTIONS] if functions else []
-    return (asked + ("," + _FOUND if tables else "") + "UNION ALL".join(parts)).strip()
+    return (_with(tables, functions) + ("," + _FOUND + _REACHED if tables else "") + "UNION ALL".join(parts)).strip()
+
+
+def families_sql(tables: Sequence[Name]) -> str:
+    """The query; a row is (place in the list, oid), names that do not exist have none."""
+    return (_with(tables, ()) + "," + _FOUND + _FAMILIES).strip()
+
+
+def _with(tables: Sequence[Name], functions: Sequence[Name]) -> str:
+    rows = [_asked("t", i, name) for i, name in enumerate(tables)]
+    rows += [_asked("f", i, name) for i, name in enumerate(functions)]
+    return "WITH RECURSIVE asked(k, i, w, s, n) AS (VALUES " + ", ".join(rows) + ")"
 
 
 def _asked(kind: str, place: int, name: Name) -> str:

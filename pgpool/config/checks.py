@@ -177,7 +177,8 @@ def _routing(s: Settings) -> Iterator[Finding]:
     if s.disable_load_balance_on_write == "lsn" and s.mode is not ClusterMode.STREAMING_REPLICATION:
         yield _warning("disable_load_balance_on_write = lsn acts as always outside of streaming_replication mode: there "
                        "is no position to compare", "disable_load_balance_on_write", "backend_clustering_mode")
-    if s.disable_load_balance_on_write == "dml_adaptive_global" and not s.delay_threshold_by_time:
+    by_time = s.delay_threshold_by_time or s.replication_delay_source_cmd
+    if s.disable_load_balance_on_write == "dml_adaptive_global" and not by_time:
         yield _warning("dml_adaptive_global needs the delay of the standbys in time: set delay_threshold_by_time",
                        "disable_load_balance_on_write", "delay_threshold_by_time")
 

@@ -42,8 +42,6 @@ class RoutingSettings:
     mode: ClusterMode = ClusterMode.STREAMING_REPLICATION
     load_balance_mode: bool = True
     disable_load_balance_on_write: str = "transaction"
-    """dml_adaptive_global is read as ``always``: more reads than needed go to the primary, none too few, as far as this
-    session's own writes go."""
     relations: Relations = ()
     patient: bool = False
     """failover_client_policy = wait: what only the primary knows of a session must be known."""
@@ -72,8 +70,13 @@ class RoutingSettings:
 
     @property
     def adaptive(self) -> bool:
-        """dml_adaptive: reads of other tables than those written in the transaction may go to a standby."""
-        return self.disable_load_balance_on_write == "dml_adaptive"
+        """dml_adaptive(_global): reads of other tables than those written in the transaction may go to a standby."""
+        return self.disable_load_balance_on_write in ("dml_adaptive", "dml_adaptive_global")
+
+    @property
+    def everywhere(self) -> bool:
+        """dml_adaptive_global: what other sessions have written counts too (session/lately.py)."""
+        return self.disable_load_balance_on_write == "dml_adaptive_global"
 
     @property
     def notes_locks(self) -> bool:
@@ -143,6 +146,7 @@ def route(
     seen = settings.adaptive and found.effect & Effect.WRITE
     seen = seen or (settings.notes_locks and takes_lock(statement))
     seen = seen or (settings.read_only_aside and statement.kind is Kind.BEGIN)
+    seen = seen or (settings.everywhere and (statement.kind is Kind.COMMIT or found.dest is Dest.BALANCE))
     return replace(found, cacheable=False) if seen else found
 
 
@@ -237,9 +241,9 @@ def _wrote(state: State, when: str) -> Reason | None:
     in_transaction = bool(state & State.IN_TRANSACTION)
     if when == "off":
         return None
-    if when in ("always", "dml_adaptive_global") and state & State.WROTE_IN_SESSION:
+    if when == "always" and state & State.WROTE_IN_SESSION:
         return Reason.WROTE_IN_SESSION
-    if in_transaction and when != "dml_adaptive" and state & State.WROTE_IN_TRANSACTION:
+    if in_transaction and not when.startswith("dml_adaptive") and state & State.WROTE_IN_TRANSACTION:
         return Reason.WROTE_IN_TRANSACTION
     if in_transaction and when == "trans_transaction" and state & State.WROTE_IN_ANY_TRANSACTION:
         return Reason.WROTE_IN_ANY_TRANSACTION

@@ -89,8 +89,8 @@ def fit_node(session: Session) -> int:
     relay = session.relay
     session.until(relay.barrier)
     state = State(relay.state) | State.IN_TRANSACTION
-    if relay.primary_busy or relay.segment_link() >= 0 or session.locks:
-        return -1
+    if relay.primary_busy or relay.segment_link() >= 0 or session.locks or session.routing.everywhere:
+        return -1  # the last: nobody knows yet which tables it will read
     if bound_to_primary(state, session.routing, session.worker.nodes()) is not None:
         return -1
     if any(not prepared.message for prepared in session.prepared.values()):

@@ -10,7 +10,7 @@ from pgpool.backend.pool import PooledLink, bridge
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
 from pgpool.policy.route import takes_lock
 from pgpool.policy.written import written_by
-from pgpool.session import aside, own, refusal
+from pgpool.session import aside, lately, own, refusal
 from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.journal import ALL
 from pgpool.session.prepared import Prepared, no_room
@@ -106,6 +106,8 @@ def note_written(session: Session, statement: Statement, decided: Route) -> None
         session.written |= more
         session.relay.watch_transaction()
         session.rebase()
+    if session.routing.everywhere and (more or statement.kind is Kind.COMMIT):
+        lately.note(session, ends=statement.kind is Kind.COMMIT or bool(statement.parts))
 
 
 def journaled(session: Session, statement: Statement, decided: Route, text: bytes) -> None:

@@ -14,7 +14,7 @@ from pgpool.config.settings import Settings
 from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, PgpoolError, ProtocolViolation, SessionFatal
 from pgpool.model import Dest, Facts, Name, NeedFacts, Reason, Route, State, Statement
 from pgpool.policy.route import RoutingSettings, route
-from pgpool.session import follow, position, steering
+from pgpool.session import follow, lately, position, steering
 from pgpool.session.away import Away
 from pgpool.session.backend_log import BackendLog
 from pgpool.session.journal import Journal, Mark
@@ -328,6 +328,8 @@ class Session:
                 return Route(Dest.PRIMARY, Reason.UNKNOWN_TABLE, counter=statement.counter, cacheable=False)
             decided = route(statement, State(self.relay.state), self.routing, nodes, facts, **known)
             assert isinstance(decided, Route)
+        if self.routing.everywhere and decided.dest is Dest.BALANCE:
+            decided = lately.looked(self, prepared or statement, decided)
         return position.looked(self, decided) if decided.reason is Reason.REPLAY_POSITION else decided
 
     def same_batch(self, statement: Statement, prepared: Statement | None) -> Route:
@@ -440,7 +442,10 @@ class Session:
 
     def transaction_ended(self) -> None:
         """A transaction in which something was set is over (the relay has rolled the standbys back)."""
-        left = self.journal.end(self.relay.take_ended())
+        committed = self.relay.take_ended()
+        left = self.journal.end(committed)
+        if self.routing.everywhere and committed:
+            lately.note(self, ends=True)
         self.written = frozenset()
         for node_id in self.standbys():
             self.marks[node_id].transaction = 0

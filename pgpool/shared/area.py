@@ -26,6 +26,7 @@ from pgpool.shared.layout import (
 )
 from pgpool.shared.nodes import Node
 from pgpool.shared.requests import Queue
+from pgpool.shared.written import WrittenTables
 from pgpool.system.memory import SharedMemory
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Shared:
         self.queue = Queue(words, layout, lambda: self.lock(Lock.QUEUE))
         self.verdicts = self.buf[layout.verdict_at : layout.verdict_at + layout.verdict_entries * VERDICT_ENTRY]
         """The verdict table, for C: all zero at first."""
+        self.written = WrittenTables(words, layout, lambda: self.lock(Lock.WRITTEN))
 
     @classmethod
     def create(cls, settings: Settings, *, verdict_bits: int = VERDICT_BITS) -> Shared:
@@ -62,7 +64,9 @@ class Shared:
         used = [b.id for b in settings.backends if b.used]
         highest = max(used, default=-1)
         nodes = min(highest + 1 + SPARE_NODES, MAX_NODES)
-        shared = cls(Layout(nodes, settings.num_init_children, max(1, settings.max_pool), 1 << verdict_bits))
+        pools, written = max(1, settings.max_pool), settings.track_table_mutation_table_size
+        shared = cls(Layout(nodes, settings.num_init_children, pools, 1 << verdict_bits, written))
+        shared.written.begin(time.monotonic())
         now = time.time()
         shared._cluster.write(parent_pid=os.getpid(), start_time=now)
         for node_id in used:
