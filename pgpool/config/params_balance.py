@@ -81,13 +81,15 @@ ROWS = (
     Param("track_table_mutation_table_size", INT, 2048, INIT, MUTATION,
           "For dml_adaptive_global: number of written tables remembered.", min=128, max=131072, since="4.8"),
     Param("track_table_mutation_table_buckets", INT, 1024, INIT, MUTATION,
-          "For dml_adaptive_global: hash buckets of that memory. It has none here: no effect.", min=64, max=65536, since="4.8"),
+          "For dml_adaptive_global: hash buckets of that memory. Without effect here.", min=64, max=65536, since="4.8"),
     Param("track_table_mutation_ttl_factor", DOUBLE, 5.0, RELOAD, MUTATION,
-          "For dml_adaptive_global: a table stays on the primary for the worst delay of a standby times this, at least 0.1 s "
-          "after its last write. While no delay is known: for track_table_mutation_max_staleness.", min=1.0, max=100.0, since="4.8"),
+          "For dml_adaptive_global: a table stays on the primary for the worst delay of a standby times this, at least "
+          "0.1 s after its last write. While no delay is known: for track_table_mutation_max_staleness.",
+          min=1.0, max=100.0, since="4.8"),
     Param("track_table_mutation_max_staleness", INT, 60000, RELOAD, MUTATION,
           "For dml_adaptive_global: a table stays on the primary no longer than this after the first of a row of writes.",
           unit="ms", max=3600000, since="4.8"),
     Param("track_table_mutation_cold_start_duration", INT, 2000, RELOAD, MUTATION,
-          "For dml_adaptive_global: all reads of tables go to the primary for this time after pgpool starts.", unit="ms", max=60000, since="4.8"),
+          "For dml_adaptive_global: all reads of tables go to the primary for this time after pgpool starts.",
+          unit="ms", max=60000, since="4.8"),
 )
