@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pgpool.config.settings import Settings
 from pgpool.model import Facts, Name, NeedFacts, TableFact
+from pgpool.shared.facts import SharedFacts
 from pgpool.system.logs import LOG, log
 
 Row = tuple[str | None, ...]
@@ -36,10 +37,14 @@ _Key = tuple[str, int, Name]
 class Relcache:
     """The memory of one child: facts by database, session context (search_path, role ...) and name."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float] = time.monotonic, shared: SharedFacts | None = None
+    ):
+        """``shared``: what all children know; asked before a backend is."""
         self._size = settings.relcache_size
         self._expire = settings.relcache_expire
         self._clock = clock
+        self._shared = shared
         self._tables: dict[_Key, _Entry] = {}
         self._functions: dict[_Key, _Entry] = {}
         self._families: dict[_Key, _Entry] = {}
@@ -54,16 +59,18 @@ class Relcache:
         """
         self._at(epoch)
         known_tables, ask_tables = self._remembered(self._tables, database, context, need.tables)
+        self._learn("t", known_tables, ask_tables, database, context)
         known_functions, ask_functions = self._remembered(self._functions, database, context, need.functions)
+        self._learn("f", known_functions, ask_functions, database, context)
         if ask_tables or ask_functions:
             tables, functions = _read(ask(lookup_sql(ask_tables, ask_functions)), ask_tables, ask_functions)
             for table, fact in tables.items():
                 known_tables[table] = fact
                 if not fact & TableFact.TEMP:  # one session's own
-                    self._keep(self._tables, (database, context, table), fact, bool(fact & TableFact.UNKNOWN))
+                    self._tell("t", (database, context, table), fact, bool(fact & TableFact.UNKNOWN))
             for function, volatile in functions.items():
                 known_functions[function] = volatile
-                self._keep(self._functions, (database, context, function), volatile, volatile is None)
+                self._tell("f", (database, context, function), volatile, volatile is None)
         return Facts(
             known_tables,
             {f: v[0] if v else None for f, v in known_functions.items()},
@@ -112,14 +119,54 @@ class Relcache:
                 known[name] = entry.value
         return known, missing
 
-    def _keep(self, cache: dict[_Key, _Entry], key: _Key, value, unknown: bool) -> None:
-        if self._size <= 0:
+    def _learn(self, kind: str, known: dict, missing: list[Name], database: str, context: int) -> None:
+        """What other children know of missing names."""
+        if self._shared is None or self._epoch is None:
             return
+        now = self._clock()
+        cache = self._tables if kind == "t" else self._functions
+        for name in list(missing):
+            key = (database, context, name)
+            found = self._shared.get(_shared_key(kind, key), self._epoch, now)
+            if found is not None:
+                known[name] = _VALUES[kind](found[0])
+                self._keep(cache, key, known[name], until=found[1])
+                missing.remove(name)
+
+    def _tell(self, kind: str, key: _Key, value, unknown: bool) -> None:
+        """Remember what a backend has said, here and for other children."""
+        until = self._keep(self._tables if kind == "t" else self._functions, key, value, unknown)
+        if self._shared is not None and self._epoch is not None and self._size > 0:
+            number = int(value) + 1 if kind == "t" else _number(value)
+            self._shared.put(_shared_key(kind, key), self._epoch, number, until, self._clock())
+
+    def _keep(self, cache: dict[_Key, _Entry], key: _Key, value, unknown: bool = False, until: float = 0.0) -> float:
+        """Until when it is believed; ``until``: that is known."""
+        seconds = self._expire or float("inf")
+        until = until or self._clock() + (min(seconds, UNKNOWN_SECONDS) if unknown else seconds)
+        if self._size <= 0:
+            return until
         if key not in cache and len(cache) >= self._size:
             del cache[min(cache, key=lambda k: cache[k].uses)]
             log.log(LOG, "searching relcache. cache replacement occurred")
-        seconds = self._expire or float("inf")
-        cache[key] = _Entry(value, self._clock() + (min(seconds, UNKNOWN_SECONDS) if unknown else seconds))
+        cache[key] = _Entry(value, until)
+        return until
+
+
+def _shared_key(kind: str, key: _Key) -> tuple[str, ...]:
+    database, context, name = key
+    return kind, database, str(context), name.schema, name.name
+
+
+def _number(value: tuple[bool, bool] | None) -> int:
+    return 1 if value is None else 2 + value[0] + 2 * value[1]
+
+
+_VALUES: dict[str, Callable[[int], object]] = {
+    "t": lambda number: TableFact(number - 1),
+    "f": lambda number: None if number == 1 else (bool(number - 2 & 1), bool(number - 2 & 2)),
+}
+"""Facts as numbers in shared memory, read back: tables, functions."""
 
 
 # -- the query ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pgpool._fastpath import was_refused
 from pgpool.errors import PgpoolError
 from pgpool.model import REASON_TEXT, Dest, Effect, Facts, Kind, NeedFacts, Reason, Route, Statement, TableFact
-from pgpool.session import aside
+from pgpool.session import aside, catalogs
 from pgpool.session.show import Reply
 from pgpool.sql.analyze import analyze
 from pgpool.wire import messages
@@ -58,7 +58,7 @@ def _names(session: Session, statement: Statement) -> list[tuple[str, str]]:
         return []
     try:
         facts: Facts | None = session.worker.relcache.lookup(
-            session.query, session.startup.database, session.relay.context,
+            lambda sql: catalogs.ask(session, sql), session.startup.database, session.relay.context,
             NeedFacts(statement.tables, statement.functions), session.worker.shared.epoch,
         )  # fmt: skip
     except PgpoolError:

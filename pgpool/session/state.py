@@ -14,7 +14,7 @@ from pgpool.config.settings import Settings
 from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, PgpoolError, ProtocolViolation, SessionFatal
 from pgpool.model import Dest, Facts, Name, NeedFacts, Reason, Route, State, Statement
 from pgpool.policy.route import RoutingSettings, route
-from pgpool.session import follow, lately, position, steering
+from pgpool.session import catalogs, follow, lately, position, steering
 from pgpool.session.away import Away
 from pgpool.session.backend_log import BackendLog
 from pgpool.session.journal import Journal, Mark
@@ -319,8 +319,9 @@ class Session:
         if isinstance(decided, NeedFacts):
             try:
                 facts: Facts = self.worker.relcache.lookup(
-                    self.query, self.startup.database, self.relay.context, decided, self.worker.shared.epoch
-                )
+                    lambda sql: catalogs.ask(self, sql),
+                    self.startup.database, self.relay.context, decided, self.worker.shared.epoch,
+                )  # fmt: skip
             except SessionFatal:
                 raise
             except PgpoolError as failed:

@@ -17,6 +17,7 @@ and has ONE writing process:
     hot child cell  children             that child, mostly from C (offsets below); parent while no child lives there
     SLOT, BACKEND   children x pools     that child; parent while no child lives there
     verdict table   1                    every child, from C: entries are two u64 which check each other
+    facts           1                    every child: entries are four u64, the last of which checks the others
     WRITTEN         1                    ``since``: parent; the rest, and its entries: any child holding Lock.WRITTEN
 
 Readers take a snapshot: ``Record.read`` copies a cell between two looks at its sequence number, which is odd while the
@@ -47,6 +48,7 @@ VERDICT_BITS = 15
 VERDICT_ENTRY = 16
 WRITTEN_ENTRIES = 2048
 WRITTEN_ENTRY = 32
+FACT_ENTRY = 32
 
 NAME_BYTES = 63
 """Database and user names: NAMEDATALEN - 1; longer ones are cut between two characters."""
@@ -338,9 +340,10 @@ class Layout:
         pools: int,
         verdict_entries: int = 1 << VERDICT_BITS,
         written_entries: int = WRITTEN_ENTRIES,
+        fact_entries: int = 0,
     ):
         self.nodes, self.children, self.pools, self.verdict_entries = nodes, children, pools, verdict_entries
-        self.written_entries = written_entries
+        self.written_entries, self.fact_entries = written_entries, fact_entries
         self.size = 0
         """Bytes of the whole mapping."""
         self.header_at = self._take(HEADER.size)
@@ -353,6 +356,7 @@ class Layout:
         self.slot_at = self._take(children * pools * self.slot_size)
         self.verdict_at = self._take(verdict_entries * VERDICT_ENTRY)
         self.written_at = self._take(WRITTEN.size + written_entries * WRITTEN_ENTRY)
+        self.facts_at = self._take(fact_entries * FACT_ENTRY)
 
     def _take(self, size: int) -> int:
         at = self.size
@@ -391,6 +395,7 @@ class Layout:
                 out.append((f"slot[{c},{p}]", self.slot(c, p), SLOT.size))
                 out += [(f"backend[{c},{p},{n}]", self.backend(c, p, n), BACKEND.size) for n in range(self.nodes)]
         out.append(("verdicts", self.verdict_at, self.verdict_entries * VERDICT_ENTRY))
+        out.append(("facts", self.facts_at, self.fact_entries * FACT_ENTRY))
         out.append(("written", self.written_at, WRITTEN.size + self.written_entries * WRITTEN_ENTRY))
         return out
 
