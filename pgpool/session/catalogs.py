@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 _BALANCED = Route(Dest.BALANCE, Reason.BALANCED)
 
 
+def context(session: Session) -> int:
+    """The key under which names are remembered (Relcache.lookup): the relay salts its context for a session that may own
+    temporary tables, and so is this."""
+    return session.names() ^ session.relay.context ^ session.context()
+
+
 def ask(session: Session, sql: str) -> list[tuple[str | None, ...]]:
     """Rows of a look-up, from the node that relcache_query_target names; from the primary when that one cannot answer or
     does not know what the session has made. Raises PgpoolError."""

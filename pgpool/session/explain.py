@@ -58,7 +58,7 @@ def _names(session: Session, statement: Statement) -> list[tuple[str, str]]:
         return []
     try:
         facts: Facts | None = session.worker.relcache.lookup(
-            lambda sql: catalogs.ask(session, sql), session.startup.database, session.relay.context,
+            lambda sql: catalogs.ask(session, sql), session.startup.database, catalogs.context(session),
             NeedFacts(statement.tables, statement.functions), session.worker.shared.epoch,
         )  # fmt: skip
     except PgpoolError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pgpool.errors import PgpoolError, SessionFatal
 from pgpool.model import Dest, Name, NodeView, Reason, Role, Route, State, Statement
 from pgpool.policy.written import ANY, NO_TABLE
+from pgpool.session import catalogs
 from pgpool.system.logs import LOG, log
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def keys(session: Session, names: tuple[Name, ...]) -> set[int]:
     asks = session.relay.segment_link() != session.primary_id  # a question there would commit what its batch has done
     try:
         families = worker.relcache.families(
-            session.query if asks else None, session.startup.database, session.relay.context, names, worker.shared.epoch
+            session.query if asks else None, session.startup.database, catalogs.context(session), names, worker.shared.epoch
         )
     except SessionFatal:
         raise

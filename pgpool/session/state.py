@@ -320,7 +320,7 @@ class Session:
             try:
                 facts: Facts = self.worker.relcache.lookup(
                     lambda sql: catalogs.ask(self, sql),
-                    self.startup.database, self.relay.context, decided, self.worker.shared.epoch,
+                    self.startup.database, catalogs.context(self), decided, self.worker.shared.epoch,
                 )  # fmt: skip
             except SessionFatal:
                 raise
@@ -393,12 +393,15 @@ class Session:
         """Names may mean something else now: verdicts of before do not count."""
         self.relay.rebase(self.context())
 
-    def context(self) -> int:
+    def names(self) -> int:
+        """Differs whenever the same name may mean another object, temporary ones apart."""
         startup = self.startup
         path = self.journal.text_of("search_path", "role", "session_authorization")
-        key = (startup.database, startup.user, startup.params.get("options", ""), startup.params.get("search_path", ""),
-               path, self.routing_hash, self.written)  # fmt: skip
-        return hash(key) & MASK64
+        options = startup.params.get("options", ""), startup.params.get("search_path", "")
+        return hash((startup.database, startup.user, *options, path)) & MASK64
+
+    def context(self) -> int:
+        return hash((self.names(), self.routing_hash, self.written)) & MASK64
 
     def catch_up(self, node_id: int) -> None:
         """Replay on a node what the session has set, and join its open transaction there."""
