@@ -10,6 +10,7 @@ counts      what is counted, in shared memory
 openssl     the functions of libssl, found at run time; a TLS context
 tls         the record layer of one connection
 link        one backend connection: what was asked, what is still to be answered
+notify      requests of whose end Python wants to hear
 report      what this child is doing, for SHOW and ps
 relay       one session: what a backend answered, to the client
 send        to backends, and waiting for one to answer
@@ -35,6 +36,7 @@ include "_fastpath/openssl.pxi"
 include "_fastpath/tls.pxi"
 include "_fastpath/link.pxi"
 include "_fastpath/relay.pxi"
+include "_fastpath/notify.pxi"
 include "_fastpath/report.pxi"
 include "_fastpath/send.pxi"
 include "_fastpath/scan.pxi"

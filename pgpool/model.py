@@ -148,6 +148,10 @@ class State(IntFlag):
     """Until the transaction ends, only the primary knows this session's state."""
     PINNED_SESSION = 128
     """Until DISCARD ALL or the end, only the primary knows this session's state."""
+    AWAITS_REPLAY = 256
+    """Some node that may answer its reads is not known to have replayed what the session must see (session/position.py)."""
+    ON_STANDBY = 512
+    """A standby runs the open READ ONLY transaction and stands in the primary's place (session/aside.py)."""
 
 
 class Effect(IntFlag):
@@ -227,6 +231,12 @@ class Reason(IntEnum):
     """A standby refused this statement before (25006, or a conflict with recovery)."""
     STANDBY_LOST = 35
     """The standby hung up before the client had seen anything of the answer."""
+    REPLAY_POSITION = 36
+    """disable_load_balance_on_write = lsn, or PGPOOL SET min_lsn."""
+    ON_STANDBY = 37
+    """In a READ ONLY transaction that a standby runs (policy/aside.py)."""
+    WRITTEN_LATELY = 38
+    """dml_adaptive_global: some session has written a table that it reads, or pgpool has just started."""
 
 
 REASON_TEXT: dict[Reason, str] = {
@@ -265,6 +275,9 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.SAME_BATCH: "earlier messages of the same batch went to the primary",
     Reason.REFUSED: "a standby refused it",
     Reason.STANDBY_LOST: "repeated, because the standby hung up",
+    Reason.REPLAY_POSITION: "the standby is not known to have replayed what must be seen",
+    Reason.WRITTEN_LATELY: "a table was written lately that it reads",
+    Reason.ON_STANDBY: "the read-only transaction runs on the standby",
     Reason.NODE_BOUND: "its answer differs between a primary and a standby",
 }
 
@@ -300,6 +313,10 @@ class Statement:
     ('' = ALL for RESET; 'role', 'session_authorization', 'transaction', 'session characteristics', 'timezone' ...)."""
     local: bool = False
     """SET LOCAL, SET TRANSACTION: ends with the transaction."""
+    access: str = ""
+    """BEGIN, SET TRANSACTION: 'only' for READ ONLY, 'write' for READ WRITE, '' when it says neither."""
+    hold: bool = False
+    """A cursor WITH HOLD: it outlives the transaction on the node where it was declared."""
     effect: Effect = Effect.NONE
     inner: Statement | None = None
     """The statement inside PREPARE, EXPLAIN, DECLARE, COPY (query) TO."""

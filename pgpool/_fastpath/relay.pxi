@@ -45,6 +45,7 @@ cdef enum:
     ST_SERIALIZABLE = 32
     ST_PIN_TXN = 64
     ST_PIN_SESSION = 128
+    ST_ON_STANDBY = 512              # r.primary is a standby's link for the time being (session/aside.py)
 
     EF_WRITE = 1 << 2                # model.Effect, as placed in Route.code
     EF_BEGIN = 2 << 2
@@ -138,7 +139,7 @@ cdef struct CRelay:
     int ended_well
     int group_failed                 # the primary reported an error since its last ReadyForQuery
     int rolled_back                  # the last CommandComplete said ROLLBACK
-    int notify_execute               # the next Execute is to be reported when done
+    int notify_execute               # 1: the Execute of the unnamed portal is to be reported when done; 2: its Bind is at hand
     CLink *wanted                    # CATCH_UP: who must be brought up to date
     int gone
     int bad
@@ -234,7 +235,7 @@ cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
     r.force = 0
     relay_rested(r, txn)
     if began and r.hot != NULL:
-        hot_latency(r.hot, ln.node, ln != r.primary, r.hot.activity_us - began)
+        hot_latency(r.hot, ln.node, ln != r.primary or r.state & ST_ON_STANDBY != 0, r.hot.activity_us - began)
         if ln.pending:
             r.began = r.hot.activity_us                    # a pipeline: the next one has its turn from now on
     if ln != r.primary:

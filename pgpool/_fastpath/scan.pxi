@@ -339,6 +339,7 @@ cdef int scan_bind(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     relay_effects(r, ln, code & ~EF_BEGIN if row == NULL else code, row.begin if row != NULL else NULL,
                   cstrlen(row.begin) if row != NULL else 0)
     relay_begun(r, NULL, 0)
+    notify_void(r)
     r.portal = ln
     r.portal_code = code
     return segment_take(r, 66, <int> have)
@@ -379,9 +380,7 @@ cdef int scan_rest_of_segment(CRelay *r, int kind, char *p) noexcept nogil:
             return rc
     if kind == 69:
         relay_executed(r, r.segment, r.portal_code)
-        if r.notify_execute:
-            r.notify_execute = 0
-            kind |= OP_NOTIFY
+        kind |= notify_executed(r)
     return segment_take(r, kind, <int> r.total)
 
 cdef int scan_sync(CRelay *r) noexcept nogil:
@@ -403,6 +402,7 @@ cdef int scan_sync(CRelay *r) noexcept nogil:
                 if link_say(r.links[i], b"S\0\0\0\4", 5, 83 | OP_SWALLOW) < 0:
                     return NO_MEMORY
                 relay_send_tx(r.links[i])
+    notify_void(r)
     ops = r.segment_ops + 1
     r.segment = NULL
     r.segment_links = 0

@@ -292,6 +292,7 @@ cdef class Relay:
                     ln = r.segment
                     if kind == 66:
                         relay_bound(r, ln, code, sql, n)
+                        notify_bound(r)
                     elif kind == 69:
                         relay_executed(r, ln, code)
                     elif kind == 80 and unnamed:
@@ -428,8 +429,8 @@ cdef class Relay:
         return bool(self.c.ended_well)
 
     def notify_execute(self):
-        """Come back with DONE when the next Execute of the unnamed portal is answered."""
-        self.c.notify_execute = 1
+        """The unnamed portal is bound next: come back with DONE when its Execute is answered, or will not be."""
+        notify_next(&self.c)
 
     def wanted_node(self):
         """After CATCH_UP: the node to be brought up to date."""
@@ -440,8 +441,7 @@ cdef class Relay:
         self.c.context = context ^ self.c.salt if self.c.salted else context
 
     def take_diverged(self):
-        diverged, self.c.diverged = self.c.diverged, 0
-        return bool(diverged)
+        self.c.diverged = 0
 
     def gone_node(self):
         """After BACKEND_GONE or BACKEND_BAD: which node."""

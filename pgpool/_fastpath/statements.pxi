@@ -40,11 +40,14 @@ cdef Named *named_add(NamedMap *m, Print p) noexcept nogil:
     """A row for this name, found or fresh; NULL when memory is out."""
     cdef Named *row = named_find(m, p)
     cdef Named *old = m.rows
-    cdef uint32_t i, j, was = m.cap, cap
+    cdef uint32_t i, j, was = m.cap, cap = 64, live = 0
     if row != NULL:
         return row
     if (m.used + 1) * 2 > m.cap:
-        cap = m.cap * 2 if m.cap else 64
+        for i in range(was):                               # who closes as many as he prepares needs no larger table
+            live += old[i].a > 1
+        while cap < (live + 1) * 4:
+            cap *= 2
         m.rows = <Named *> malloc(cap * sizeof(Named))
         if m.rows == NULL:
             m.rows = old

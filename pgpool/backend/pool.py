@@ -33,6 +33,10 @@ class PooledLink:
     link: Link
     login: Login
     created: float
+    replayed: int = 0
+    """The highest replay position (LSN) seen on this connection: while it lives its server cannot fall behind it."""
+    asked: float = 0.0
+    """time.monotonic() of the last look at that position."""
 
     def close(self) -> None:
         """Say good-bye as far as the socket takes it at once, and close."""

@@ -174,7 +174,11 @@ def _routing(s: Settings) -> Iterator[Finding]:
     if s.dml_adaptive_object_relationship_list and not adaptive:
         yield _warning("dml_adaptive_object_relationship_list has no effect unless disable_load_balance_on_write is "
                        "dml_adaptive", "dml_adaptive_object_relationship_list", "disable_load_balance_on_write")
-    if s.disable_load_balance_on_write == "dml_adaptive_global" and not s.delay_threshold_by_time:
+    if s.disable_load_balance_on_write == "lsn" and s.mode is not ClusterMode.STREAMING_REPLICATION:
+        yield _warning("disable_load_balance_on_write = lsn acts as always outside of streaming_replication mode: there "
+                       "is no position to compare", "disable_load_balance_on_write", "backend_clustering_mode")
+    by_time = s.delay_threshold_by_time or s.replication_delay_source_cmd
+    if s.disable_load_balance_on_write == "dml_adaptive_global" and not by_time:
         yield _warning("dml_adaptive_global needs the delay of the standbys in time: set delay_threshold_by_time",
                        "disable_load_balance_on_write", "delay_threshold_by_time")
 

@@ -45,9 +45,11 @@ ROWS = (
           "A comment at the beginning of a SELECT does not keep it from being load balanced or cached.", since="3.4"),
     Param("disable_load_balance_on_write", ENUM, "transaction", RELOAD, BALANCE,
           "After a write, reads go to the primary: never (off), until the transaction ends, in all later transactions"
-          " too (trans_transaction), until the session ends (always), or only for the tables written.",
+          " too (trans_transaction), until the session ends (always), only for the tables written by the transaction "
+          "(dml_adaptive) or lately by any session (dml_adaptive_global), or until the standby has replayed the session's "
+          "last write (lsn, ours).",
           choices={"off": 1, "transaction": 2, "trans_transaction": 3, "always": 4, "dml_adaptive": 5,
-                   "dml_adaptive_global": 6},
+                   "dml_adaptive_global": 6, "lsn": 7},
           since="4.0"),
     Param("dml_adaptive_object_relationship_list", STRING, "", RELOAD, BALANCE,
           "For dml_adaptive: a write to the first object of a pair is a write to the second: "
@@ -79,12 +81,15 @@ ROWS = (
     Param("track_table_mutation_table_size", INT, 2048, INIT, MUTATION,
           "For dml_adaptive_global: number of written tables remembered.", min=128, max=131072, since="4.8"),
     Param("track_table_mutation_table_buckets", INT, 1024, INIT, MUTATION,
-          "For dml_adaptive_global: hash buckets of that memory.", min=64, max=65536, since="4.8"),
+          "For dml_adaptive_global: hash buckets of that memory. Without effect here.", min=64, max=65536, since="4.8"),
     Param("track_table_mutation_ttl_factor", DOUBLE, 5.0, RELOAD, MUTATION,
-          "A table stays on the primary for the last measured delay times this.", min=1.0, max=100.0, since="4.8"),
+          "For dml_adaptive_global: a table stays on the primary for the worst delay of a standby times this, at least "
+          "0.1 s after its last write. While no delay is known: for track_table_mutation_max_staleness.",
+          min=1.0, max=100.0, since="4.8"),
     Param("track_table_mutation_max_staleness", INT, 60000, RELOAD, MUTATION,
-          "A table stays on the primary no longer than this after its first write.",
+          "For dml_adaptive_global: a table stays on the primary no longer than this after the first of a row of writes.",
           unit="ms", max=3600000, since="4.8"),
     Param("track_table_mutation_cold_start_duration", INT, 2000, RELOAD, MUTATION,
-          "All reads go to the primary for this time after a child starts.", unit="ms", max=60000, since="4.8"),
+          "For dml_adaptive_global: all reads of tables go to the primary for this time after pgpool starts.",
+          unit="ms", max=60000, since="4.8"),
 )

@@ -21,7 +21,8 @@ ROWS = (
     Param("enable_shared_relcache", BOOL, True, INIT, RELCACHE,
           "Children share what they learned from the catalogs.", since="4.1"),
     Param("relcache_query_target", ENUM, "primary", RELOAD, RELCACHE,
-          "Which backend is asked about the catalogs.",
+          "Which backend is asked about the catalogs. A load balance node may not have the last DDL yet; what only the "
+          "primary knows of a session is asked there.",
           choices={"primary": 1, "load_balance_node": 2}, aliases={"master": "primary"}, since="4.1"),
 
     Param("memory_cache_enabled", BOOL, False, INIT, QUERY_CACHE, "Keep results of SELECT in memory.", since="3.2"),

@@ -1,7 +1,7 @@
 """Parameter rows: clustering mode, listening, PCP, backends, authentication, TLS, our own."""
 
 from .forms import backend_flags
-from .param import BACKEND, BACKEND_DEFAULT, BOOL, DOUBLE, ENUM, INIT, INT, LIST, RELOAD, SESSION, STRING, Param
+from .param import BACKEND, BACKEND_DEFAULT, BOOL, DOUBLE, ENUM, INIT, INT, INT64, LIST, RELOAD, SESSION, STRING, Param
 
 CLUSTERING = "Clustering mode"
 CONNECTIONS = "Connections"
@@ -132,6 +132,12 @@ ROWS = (
           since="ours"),
     Param("notice_routing_reason", BOOL, False, SESSION, OWN,
           "Send a NOTICE with every statement that says where it went and why.", since="ours"),
+    Param("prepared_statement_memory", INT64, 67108864, RELOAD, OWN,
+          "Memory in pgpool for the prepared statements of one session; one more is refused.", unit="B", min=65536,
+          since="ours"),
+    Param("read_only_transactions_on_standby", BOOL, False, SESSION, OWN,
+          "Run READ ONLY transactions wholly on the load balance node, BEGIN and COMMIT included; off: only their reads.",
+          since="ours"),
     Param("pcp_protocol_version", ENUM, "4.7", RELOAD, OWN,
           "The release whose replies PCP clients get: 4.3 for clients of 4.3 (node and process information differ).",
           choices={"4.3": 43, "4.7": 47}, since="ours"),

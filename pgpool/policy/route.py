@@ -27,6 +27,7 @@ from pgpool.model import (
     Statement,
     TableFact,
 )
+from pgpool.policy import aside
 from pgpool.policy.written import Relations, relations_of, uses
 from pgpool.sql import keywords
 from pgpool.sql.names import PatternList, Preference, parse_preferences
@@ -41,11 +42,11 @@ class RoutingSettings:
     mode: ClusterMode = ClusterMode.STREAMING_REPLICATION
     load_balance_mode: bool = True
     disable_load_balance_on_write: str = "transaction"
-    """dml_adaptive_global is read as ``always``: more reads than needed go to the primary, none too few, as far as this
-    session's own writes go."""
     relations: Relations = ()
     patient: bool = False
     """failover_client_policy = wait: what only the primary knows of a session must be known."""
+    read_only_aside: bool = False
+    """READ ONLY transactions run wholly on the load balance node, as far as they can."""
     allow_sql_comments: bool = False
     ignore_leading_white_space: bool = True
     check_temp_table: bool = True
@@ -69,8 +70,18 @@ class RoutingSettings:
 
     @property
     def adaptive(self) -> bool:
-        """dml_adaptive: reads of other tables than those written in the transaction may go to a standby."""
-        return self.disable_load_balance_on_write == "dml_adaptive"
+        """dml_adaptive(_global): reads of other tables than those written in the transaction may go to a standby."""
+        return self.disable_load_balance_on_write in ("dml_adaptive", "dml_adaptive_global")
+
+    @property
+    def everywhere(self) -> bool:
+        """dml_adaptive_global: what other sessions have written counts too (session/lately.py)."""
+        return self.disable_load_balance_on_write == "dml_adaptive_global"
+
+    @property
+    def notes_locks(self) -> bool:
+        """Session-level advisory locks must be known."""
+        return self.patient or self.read_only_aside
 
     @classmethod
     def of(cls, settings: Settings) -> RoutingSettings:
@@ -81,6 +92,7 @@ class RoutingSettings:
             disable_load_balance_on_write=settings.disable_load_balance_on_write,
             patient=settings.failover_client_policy == "wait",
             relations=relations_of(settings.dml_adaptive_object_relationship_list),
+            read_only_aside=settings.read_only_transactions_on_standby,
             allow_sql_comments=settings.allow_sql_comments,
             ignore_leading_white_space=settings.ignore_leading_white_space,
             check_temp_table=settings.check_temp_table not in ("none", "off"),
@@ -131,7 +143,10 @@ def route(
     found = _route(statement, state, settings, nodes, facts, prepared, written)
     if not isinstance(found, Route):
         return found
-    seen = (settings.adaptive and found.effect & Effect.WRITE) or (settings.patient and takes_lock(statement))
+    seen = settings.adaptive and found.effect & Effect.WRITE
+    seen = seen or (settings.notes_locks and takes_lock(statement))
+    seen = seen or (settings.read_only_aside and statement.kind is Kind.BEGIN)
+    seen = seen or (settings.everywhere and (statement.kind is Kind.COMMIT or found.dest is Dest.BALANCE))
     return replace(found, cacheable=False) if seen else found
 
 
@@ -151,18 +166,24 @@ def _route(
 ) -> Route | NeedFacts:
     if statement.kind in (Kind.POOL_SHOW, Kind.PGPOOL):
         return _answered_here(statement, state)
+    if state & State.ON_STANDBY:
+        return aside.there(statement)
     if statement.kind is Kind.EXECUTE:
         return _execute(statement, state, settings, nodes, facts, prepared, written)
-    reason = _bound_to_primary(state, settings, nodes)
+    reason = bound_to_primary(state, settings, nodes)
     if not statement.readonly:
         failed = reason is Reason.FAILED_TRANSACTION and statement.reason is not Reason.TRANSACTION_CONTROL
         return _primary(statement, reason if failed or reason is Reason.RAW_MODE else statement.reason)
     if reason is not None:
         return _primary(statement, reason, _unasked(statement, settings))
     found = _read(statement, state, settings, facts)
+    if not isinstance(found, Route) or found.dest is not Dest.BALANCE:
+        return found
     wrote = State.IN_TRANSACTION in state and State.WROTE_IN_TRANSACTION in state
-    if isinstance(found, Route) and found.dest is Dest.BALANCE and settings.adaptive and wrote and uses(statement, written):
+    if settings.adaptive and wrote and uses(statement, written):
         return _primary(statement, Reason.DML_ADAPTIVE)
+    if awaits_replay(state, settings):
+        return replace(_primary(statement, Reason.REPLAY_POSITION), cacheable=False)
     return found
 
 
@@ -185,7 +206,7 @@ def _execute(
 ) -> Route | NeedFacts:
     """EXECUTE goes where its statement would go, with the functions of its arguments on top."""
     if prepared is None:
-        bound = _bound_to_primary(state, settings, nodes)
+        bound = bound_to_primary(state, settings, nodes)
         elsewhere = bound in (Reason.RAW_MODE, Reason.FAILED_TRANSACTION)
         return _primary(statement, bound if bound and elsewhere else Reason.WHERE_PREPARED, Effect.WRITE)
     functions = tuple(dict.fromkeys(prepared.functions + statement.functions))
@@ -196,7 +217,7 @@ def _execute(
     return found if isinstance(found, NeedFacts) else replace(found, cacheable=False)
 
 
-def _bound_to_primary(state: State, settings: RoutingSettings, nodes: Sequence[NodeView]) -> Reason | None:
+def bound_to_primary(state: State, settings: RoutingSettings, nodes: Sequence[NodeView]) -> Reason | None:
     """The reason, other than the statement's own text, why nothing could be balanced now; None when it could."""
     if not settings.mode.has_primary:
         return Reason.RAW_MODE
@@ -220,13 +241,20 @@ def _wrote(state: State, when: str) -> Reason | None:
     in_transaction = bool(state & State.IN_TRANSACTION)
     if when == "off":
         return None
-    if when in ("always", "dml_adaptive_global") and state & State.WROTE_IN_SESSION:
+    if when == "always" and state & State.WROTE_IN_SESSION:
         return Reason.WROTE_IN_SESSION
-    if in_transaction and when != "dml_adaptive" and state & State.WROTE_IN_TRANSACTION:
+    if in_transaction and not when.startswith("dml_adaptive") and state & State.WROTE_IN_TRANSACTION:
         return Reason.WROTE_IN_TRANSACTION
     if in_transaction and when == "trans_transaction" and state & State.WROTE_IN_ANY_TRANSACTION:
         return Reason.WROTE_IN_ANY_TRANSACTION
     return None
+
+
+def awaits_replay(state: State, settings: RoutingSettings) -> bool:
+    """Must the standby be asked how far it is? Last of all questions: only then is it known that nothing else keeps the
+    read on the primary, and that the read itself does not count as a write."""
+    wrote = settings.disable_load_balance_on_write == "lsn" and State.WROTE_IN_SESSION in state
+    return wrote or State.AWAITS_REPLAY in state
 
 
 def _primary(statement: Statement, reason: Reason, more: Effect = Effect.NONE) -> Route:

@@ -88,7 +88,7 @@ class Child:
             pool=Pool(cell.slots),
             relay=relay,
             door=door,
-            relcache=Relcache(settings),
+            relcache=Relcache(settings, shared=shared.facts),
             routing=inherited.routing,
             wakeup_fd=self.signals.wakeup_fd,
             woken=self.woken,

@@ -413,7 +413,9 @@ class Parent:
     def _adopt(self, new: Settings) -> None:
         known = {place.node_id for place in self.nursery.places}
         self.settings = self.prober.settings = new
-        self.routing = RoutingSettings.of(new)
+        was, self.routing = self.routing, RoutingSettings.of(new)
+        if self.routing.everywhere and not was.everywhere:
+            self.shared.written.begin(time.monotonic())
         for backend in new.backends:
             if backend.used and backend.id not in known:
                 log.log(LOG, f"backend {backend.id} was added, it is down until it is attached")

@@ -18,7 +18,6 @@ from pgpool.errors import (
     ProcessExit,
     SessionFatal,
 )
-from pgpool.policy.balance import choose_node
 from pgpool.session import extended, follow, idle, own_settings, returning, simple, steering, tell
 from pgpool.session.state import Session, SessionOver
 from pgpool.session.worker import Worker
@@ -303,30 +302,12 @@ def take_primary(session: Session, primary_id: int) -> None:
         client_encoding=messages.raw(status.get("client_encoding", "")),
     )
     session.epoch = worker.shared.epoch
-    balance(session)
+    steering.balance(session)
     worker.cell.use_pool(session.entry.slot.pool, time.time())
     session.told = tell.told
     session.apply_settings()
     if session.settings.eager_backend_connections and session.balance_id != primary_id:
         session.open_balance()
-
-
-def balance(session: Session) -> None:
-    """Draw the node that answers this session's reads."""
-    worker = session.worker
-    startup = session.startup
-    if not session.settings.load_balance_mode or not session.settings.mode.has_primary:
-        session.balance_on(session.primary_id)
-        return
-    node_id, why = choose_node(
-        worker.nodes(), session.routing, startup.application_name, startup.database, startup.user, worker.dice
-    )
-    log.debug1(f"load balance node is {node_id}: {why}")
-    session.home_id = node_id if node_id >= 0 else session.primary_id
-    session.balance_on(session.home_id)
-    steering.steer(session)
-    if session.settings.statement_level_load_balance:
-        session.draw_later()
 
 
 # ---------------------------------------------------------------- the loop
@@ -383,7 +364,7 @@ def changed_primary(session: Session, why: int) -> int:
         session.primary.link.dead = True
     elif not follow.must_move(session) or any(session.entry.links[n].link.pending for n in session.standbys()):
         return why if why == Why.MESSAGE else Why.MORE
-    follow.move(session, balance)
+    follow.move(session, steering.balance)
     return why if why == Why.MESSAGE else Why.MORE
 
 
@@ -395,6 +376,8 @@ def end(session: Session, clean: bool) -> None:
     worker = session.worker
     entry = session.entry
     attached = list(session.marks)
+    if session.away.node >= 0:
+        session.primary_id = session.away.node
     session.backend_log.finish()
     session.relay.end()
     keep = (

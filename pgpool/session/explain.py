@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgpool._fastpath import was_refused
 from pgpool.errors import PgpoolError
 from pgpool.model import REASON_TEXT, Dest, Effect, Facts, Kind, NeedFacts, Reason, Route, Statement, TableFact
+from pgpool.session import aside, catalogs
 from pgpool.session.show import Reply
 from pgpool.sql.analyze import analyze
 from pgpool.wire import messages
@@ -26,6 +28,8 @@ def explain(session: Session, sql: str) -> Reply:
     decided = Route.from_code(known) if known else session.decide(statement, prepared.statement if prepared else None)
     if decided.dest is Dest.BALANCE and was_refused(relay):
         decided = Route(Dest.PRIMARY, Reason.REFUSED, decided.effect, decided.counter)
+    elif statement.kind is Kind.BEGIN and aside.node_to_begin(session, statement) >= 0:
+        decided = replace(decided, dest=Dest.BALANCE, reason=Reason.ON_STANDBY)
     rows = [
         ("statement", statement.kind.name.lower().replace("_", " ")),
         ("counted as", decided.counter.name.lower()),
@@ -54,7 +58,7 @@ def _names(session: Session, statement: Statement) -> list[tuple[str, str]]:
         return []
     try:
         facts: Facts | None = session.worker.relcache.lookup(
-            session.query, session.startup.database, session.relay.context,
+            lambda sql: catalogs.ask(session, sql), session.startup.database, catalogs.context(session),
             NeedFacts(statement.tables, statement.functions), session.worker.shared.epoch,
         )  # fmt: skip
     except PgpoolError:

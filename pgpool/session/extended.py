@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pgpool.backend.pool import PooledLink
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
-from pgpool.session import own
+from pgpool.session import aside, own, refusal
 from pgpool.session.follow import close_idle_everywhere
+from pgpool.session.prepared import Prepared, no_room
 from pgpool.session.show_parse import parse as ours
 from pgpool.session.simple import carry, consequence, decide
-from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
+from pgpool.session.state import Session
 from pgpool.session.unnamed import unnamed
 from pgpool.sql.analyze import analyze
 from pgpool.wire import messages
@@ -35,6 +36,9 @@ def handle_parse(session: Session) -> None:
         return
     parsed = messages.read_parse(message[5:])
     name, text = messages.text(parsed.name), parsed.sql
+    if name and (error := no_room(session, name, message, text)):
+        refusal.refuse(session, error)
+        return
     known = relay.look_up(text)
     statement = analyze(messages.text(text), standard_conforming_strings=not relay.backslash)
     session.own.pop("S" + name, None)
@@ -44,18 +48,18 @@ def handle_parse(session: Session) -> None:
     decided = Route.from_code(known) if known else decide(session, statement, text)
     if statement.kind is Kind.DROP and statement.name == "database":
         close_idle_everywhere(session)
+    if not name and statement.kind is Kind.BEGIN and relay.segment_link() < 0:
+        decided = aside.heed(session, statement, decided)
     pooled = session.link_for(decided)
     code = decided.code
     session.take(pooled, code, text, unnamed=not name)
     node_id = relay.segment_link()
-    keep = message if session.prepared_bytes + len(message) <= MAX_PREPARED_BYTES else b""
-    prepared = Prepared(statement, keep, text, nodes={node_id})
+    prepared = Prepared(statement, message, text, nodes={node_id})
     if not name:
         session.unnamed = prepared
         if decided.cacheable and not decided.effect & Effect.JOURNAL:
             relay.known_unnamed()
         return
-    session.prepared_bytes += len(keep)
     session.prepared[name] = prepared
     begin = text if decided.effect & Effect.BEGIN and len(text) < 256 else None
     relay.remember(parsed.name, session.entry.links[node_id].link, begin)
@@ -72,28 +76,45 @@ def handle_bind(session: Session) -> None:
     portal, name, _ = message[5:].split(b"\0", 2)  # the relay has looked: both end
     portal, name = messages.text(portal), messages.text(name)
     session.own.pop("P" + portal, None)
+    fresh = relay.segment_link() < 0 and not relay.state & State.IN_TRANSACTION and not relay.primary_busy
     prepared = session.prepared.get(name) if name else unnamed(session)
     if "S" + name in session.own:
         own.bind(session, portal, name)
         return
     if prepared is None:
-        pooled, code, text = here(session), ON_PRIMARY.code, None
+        pooled, code, text, after = here(session), ON_PRIMARY.code, None, None
     else:
+        if refusal.refused(session, prepared.statement):
+            return
+        if prepared.statement.kind is Kind.PREPARE and (
+            error := no_room(session, prepared.statement.name, prepared.text, prepared.text)
+        ):
+            refusal.refuse(session, error)
+            return
         relay.look_up(prepared.text)
         decided = decide(session, prepared.statement, prepared.text)
+        if relay.segment_link() < 0:
+            decided = aside.heed(session, prepared.statement, decided)
         bring_along(session, prepared.statement)
         pooled = bind_link(session, prepared, decided, name)
         code, text = decided.code, prepared.text
-        if decided.effect & Effect.JOURNAL:
-            after = consequence(session, prepared.statement, prepared.text)
-            if after is not None:
-                session.callbacks.append(after)
-                relay.notify_execute()
+        after = consequence(session, prepared.statement, prepared.text) if decided.effect & Effect.JOURNAL else None
+        if after is not None and not portal:
+            session.callbacks.append(after)
+            relay.notify_execute()
     session.take(pooled, code, text)
+    if prepared is not None:
+        aside.bound(session, prepared.statement)
     node_id = relay.segment_link()
+    if portal and fresh:
+        session.forget_portals()  # those of the transaction before
     if portal:
         session.portals[portal] = node_id
         session.portal_codes[portal] = code
+        if after is not None:
+            session.portal_afters[portal] = after
+        else:
+            session.portal_afters.pop(portal, None)
     else:
         relay.note_portal(session.entry.links[node_id].link)
 
@@ -146,7 +167,13 @@ def handle_execute(session: Session) -> None:
         own.execute(session, portal, limit)
         return
     pooled = portal_link(session, portal)
-    session.take(pooled, session.portal_codes.get(portal, ON_PRIMARY.code))
+    begun = session.link_of(session.relay.segment_link())
+    after = session.portal_afters.pop(portal, None)
+    if after is None or (begun is not None and begun.link.skipping):
+        session.take(pooled, session.portal_codes.get(portal, ON_PRIMARY.code))
+        return
+    session.callbacks.append(after)
+    session.take(pooled, session.portal_codes[portal], notify=True)
 
 
 def portal_link(session: Session, portal: str) -> PooledLink:
@@ -192,14 +219,13 @@ def handle_close(session: Session) -> None:
         return
     if which == "P":
         pooled = portal_link(session, name)
-        session.portals.pop(name, None)
-        session.portal_codes.pop(name, None)
+        for known in (session.portals, session.portal_codes, session.portal_afters):
+            known.pop(name, None)
         session.take(pooled, 1)
         return
-    prepared = session.prepared.pop(name, None) if name else None
+    prepared = session.prepared.drop(name) if name else None
     pooled = here(session)
     if prepared is not None:
-        session.prepared_bytes -= len(prepared.message)
         relay.forget(messages.raw(name))
         if pooled.link.node not in prepared.nodes and prepared.nodes:
             pooled = session.entry.links[min(prepared.nodes)]

@@ -105,7 +105,9 @@ def patient(session: Session) -> bool:
 
 def must_move(session: Session) -> bool:
     """The primary is another one now, or cannot be used any more. That other nodes come and go is no reason."""
-    return patient(session) and (session.primary_id != present_primary(session) or session.primary.link.dead)
+    if not patient(session) or session.away.node >= 0:  # the latter: when it comes back
+        return False
+    return session.primary_id != present_primary(session) or session.primary.link.dead
 
 
 def new_primary(session: Session) -> int:
@@ -149,7 +151,7 @@ def move(session: Session, balance: Callable[[Session], None]) -> None:
             relay.detach(session.entry.links[node_id].link)
         session.entry.drop(node_id)
     session.marks.clear()
-    session.portals.clear()
+    session.forget_portals()
     session.unusable.clear()
     for prepared in (*session.prepared.values(), *([session.unnamed] if session.unnamed else ())):
         prepared.nodes.clear()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pgpool.backend.probe import Prober
 from pgpool.errors import StatementError
 from pgpool.model import Dest, Reason, Route, State, Statement
-from pgpool.session import own_settings
+from pgpool.session import own_settings, position
 from pgpool.session.explain import explain
 from pgpool.session.show import Reply, ShowContext, answer
 from pgpool.session.show_parse import Verb
@@ -18,6 +18,8 @@ from pgpool.session.state import Session, SessionOver
 from pgpool.wire import messages
 
 TEXT_OID = 25
+MAX_OWN = 100
+"""Statements and portals of ours that a session may have at the same time; the answers of some are large."""
 
 
 @dataclass(slots=True)
@@ -36,6 +38,8 @@ def run(session: Session, sql: str) -> Reply | None:
     parsed = parse_own(sql)
     if parsed is not None and parsed.verb is Verb.EXPLAIN:
         return explain(session, parsed.value or "")
+    if parsed is not None and parsed.name in position.NAMES:
+        return position.answer(session, parsed)
     worker = session.worker
     context = ShowContext(
         settings=session.settings,
@@ -49,6 +53,8 @@ def run(session: Session, sql: str) -> Reply | None:
     )
     reply = answer(sql, context)
     if reply is not None and reply.settings is not None:
+        if reply.name == "all":
+            position.require(session, None)
         own_settings.changed(session, reply.settings, reply.name, reply.own)
     return reply
 
@@ -120,10 +126,21 @@ def rows(reply: Reply, type_oid: int) -> bytes:
 
 def parse(session: Session, name: str, sql: str) -> None:
     """Parse of one of our statements: from here to Sync, messages come to Python."""
-    session.own["S" + name] = OwnStatement(sql)
-    session.until(session.relay.barrier)
     session.relay.own_segment = True
-    reply(session, messages.parse_complete())
+    attempt(session, lambda: keep(session, "S" + name, sql) + messages.parse_complete())
+
+
+def keep(session: Session, key: str, sql: str) -> bytes:
+    """Raises StatementError when there are too many."""
+    session.own.pop(key, None)
+    if len(session.own) >= MAX_OWN:
+        raise StatementError(
+            "too many prepared statements and portals for pgpool itself",
+            hint="Close those that are not needed any more.",
+            sqlstate="53400",
+        )
+    session.own[key] = OwnStatement(sql)
+    return b""
 
 
 def reply(session: Session, data: bytes) -> None:
@@ -136,9 +153,8 @@ def reply(session: Session, data: bytes) -> None:
 def bind(session: Session, portal: str, name: str) -> None:
     statement = session.own["S" + name]
     assert isinstance(statement, OwnStatement)
-    session.own["P" + portal] = OwnStatement(statement.sql)
     session.relay.own_segment = True
-    reply(session, messages.bind_complete())
+    attempt(session, lambda: keep(session, "P" + portal, statement.sql) + messages.bind_complete())
 
 
 def describe(session: Session, which: str, name: str) -> None:
@@ -188,8 +204,13 @@ def sync(session: Session) -> None:
     relay = session.relay
     session.own_skipping = False
     relay.own_segment = False
+    if not relay.state & State.IN_TRANSACTION:
+        for key in [key for key in session.own if key.startswith("P")]:
+            del session.own[key]
     if relay.segment_link() >= 0:
         session.take(session.primary, 0)
+        if session.away.node >= 0:
+            session.until(relay.barrier)  # the transaction may be over: the primary is another one then
         return
     reply(session, messages.ready_for_query(state_of(session)))
     relay.rest()

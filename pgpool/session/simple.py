@@ -10,10 +10,11 @@ from pgpool.backend.pool import PooledLink, bridge
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
 from pgpool.policy.route import takes_lock
 from pgpool.policy.written import written_by
-from pgpool.session import own
+from pgpool.session import aside, lately, own, refusal
 from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.journal import ALL
-from pgpool.session.state import MAX_PREPARED_BYTES, Prepared, Session
+from pgpool.session.prepared import Prepared, no_room
+from pgpool.session.state import Session
 from pgpool.sql.analyze import analyze
 from pgpool.wire import messages
 
@@ -34,9 +35,22 @@ def handle_query(session: Session) -> None:
         return
     relay.look_up(text)
     statement = analyze(messages.text(text), standard_conforming_strings=not relay.backslash)
+    if refusal.refused(session, statement):
+        return
     decided = decide(session, statement, text)
     if decided.dest is Dest.OURSELVES:
         own.answer_simple(session, statement, decided)
+        return
+    if relay.segment_link() < 0:
+        decided = aside.heed(session, statement, decided)
+    send(session, statement, decided, text)
+    aside.sent(session, statement)
+
+
+def send(session: Session, statement: Statement, decided: Route, text: bytes) -> None:
+    """The Query at hand, to where it goes."""
+    if statement.kind is Kind.PREPARE and (error := no_room(session, statement.name, text, text)):
+        refusal.refuse(session, error)
         return
     if decided.effect & Effect.JOURNAL and statement.kind is not Kind.POOL_SHOW:
         journaled(session, statement, decided, text)
@@ -62,10 +76,11 @@ def decide(session: Session, statement: Statement, text: bytes) -> Route:
         decided = Route(Dest.PRIMARY, Reason.UNPARSABLE, decided.effect | Effect.WRITE, decided.counter)
     if decided.dest is Dest.BALANCE and (learnt := was_refused(session.relay)):
         decided = replace(decided, dest=Dest.PRIMARY, reason=Reason.REFUSED, effect=Route.from_code(learnt).effect)
+    session.decided = text, decided.reason
     if decided.cacheable and not decided.effect & Effect.JOURNAL and statement.kind not in UNSETTLED:
         session.relay.settle(decided.code)
     note_written(session, statement, decided)
-    if session.routing.patient:
+    if session.routing.notes_locks:
         note_locks(session, statement)
     return decided
 
@@ -91,6 +106,8 @@ def note_written(session: Session, statement: Statement, decided: Route) -> None
         session.written |= more
         session.relay.watch_transaction()
         session.rebase()
+    if session.routing.everywhere and (more or statement.kind is Kind.COMMIT):
+        lately.note(session, ends=statement.kind is Kind.COMMIT or bool(statement.parts))
 
 
 def journaled(session: Session, statement: Statement, decided: Route, text: bytes) -> None:
@@ -228,20 +245,17 @@ def rolled_back_to(session: Session, name: str) -> None:
 def prepare_done(session: Session, statement: Statement, text: bytes) -> None:
     if statement.inner is None:
         return
-    keep = text if session.prepared_bytes + len(text) <= MAX_PREPARED_BYTES else b""
-    session.prepared_bytes += len(keep)
     node_id = session.last_node()
-    session.prepared[statement.name] = Prepared(statement.inner, keep, text, True, {node_id})
+    session.prepared[statement.name] = Prepared(statement.inner, text, text, True, {node_id})
 
 
 def deallocate_done(session: Session, name: str) -> None:
     """The node that answered has forgotten the statement; the others are told now."""
     answered = session.last_node()
     for one in [name] if name else list(session.prepared):
-        prepared = session.prepared.pop(one, None)
+        prepared = session.prepared.drop(one)
         if prepared is None:
             continue
-        session.prepared_bytes -= len(prepared.message)
         session.relay.forget(messages.raw(one))
         for node_id in prepared.nodes - {answered}:
             pooled = session.link_of(node_id)
@@ -257,7 +271,6 @@ def discard_done(session: Session, what: str) -> None:
     session.journal.forget()
     session.locks = False
     session.prepared.clear()
-    session.prepared_bytes = 0
     session.relay.forget()
     session.unnamed = None
     session.relay.state &= ~State.PINNED_SESSION

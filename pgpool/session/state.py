@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from pgpool._fastpath import Newcomer, Why, take_doubt
 from pgpool.auth.admission import Admission
@@ -14,11 +13,12 @@ from pgpool.backend.pool import Entry, PooledLink
 from pgpool.config.settings import Settings
 from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, PgpoolError, ProtocolViolation, SessionFatal
 from pgpool.model import Dest, Facts, Name, NeedFacts, Reason, Route, State, Statement
-from pgpool.policy.balance import draw_ring
 from pgpool.policy.route import RoutingSettings, route
-from pgpool.session import follow, steering
+from pgpool.session import catalogs, follow, lately, position, steering
+from pgpool.session.away import Away
 from pgpool.session.backend_log import BackendLog
 from pgpool.session.journal import Journal, Mark
+from pgpool.session.prepared import Prepared, Statements
 from pgpool.session.worker import Worker
 from pgpool.shared import RequestFlag
 from pgpool.system.logs import LOG, Echo, log
@@ -27,20 +27,6 @@ from pgpool.wire import messages
 from pgpool.wire.startup import Startup
 
 MASK64 = (1 << 64) - 1
-MAX_PREPARED_BYTES = 64 << 20
-"""Texts of prepared statements kept for one session, in bytes; past it statements stay on the node they were made on."""
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A named statement. ``message``: the Parse message, or the PREPARE text of an SQL-level one (``sql``); b'' when it
-    was too long to keep. ``nodes``: where it is prepared."""
-
-    statement: Statement
-    message: bytes
-    text: bytes
-    sql: bool = False
-    nodes: set[int] = field(default_factory=set)
 
 
 class SessionOver(Exception):
@@ -70,24 +56,32 @@ class Session:
         self.deadline = deadline
         self.journal = Journal()
         self.marks: dict[int, Mark] = {}
-        self.prepared: dict[str, Prepared] = {}
-        self.prepared_bytes = 0
+        self.prepared = Statements()
         self.unnamed: Prepared | None = None
         self.portals: dict[str, int] = {}
         self.portal_codes: dict[str, int] = {}
         """Route of what a named portal runs: counted each time it is executed."""
+        self.portal_afters: dict[str, Callable[[bool], None]] = {}
+        """What is to be noted when a named portal has been executed."""
         self.callbacks: deque[Callable[[bool], None]] = deque()
         self.own: dict[str, object] = {}
         self.own_skipping = False
+        self.wrote_lsn = self.min_lsn = 0
+        """Positions in the WAL that its reads must see: of its last write as last asked for, and PGPOOL SET's."""
+        self.decided: tuple[bytes, Reason] = (b"", Reason.BALANCED)
+        """The statement about which Python decided last, and why so."""
         self.written: frozenset[Name] = frozenset()
         """Tables written since the last transaction ended (dml_adaptive)."""
         self.locks = False
-        """It took an advisory lock (noted with failover_client_policy = wait only)."""
+        """It took an advisory lock (noted with RoutingSettings.notes_locks only)."""
+        self.away = Away()
         self.balance_id = -1
         self.home_id = -1
         """The node drawn for this session's reads; balance_id is another one while this one is too far behind."""
         self.balance_ready = False
         """The balance node (or, per statement, all nodes that can be drawn) was connected when first wanted."""
+        self.ring_cut = False
+        """Statements are shared out among some of the nodes only, until the others have caught up (position.py)."""
         self.told: Callable[[Session], None] = lambda session: None
         self.primary_id = -1
         self.unusable: set[int] = set()
@@ -177,6 +171,8 @@ class Session:
         self.balance_id = node_id
         link = self.entry.links.get(node_id)
         self.balance_ready = link is not None and node_id in self.marks
+        if position.must_see(self):
+            self.relay.state |= State.AWAITS_REPLAY  # nobody has looked how far this node is
         self.relay.set_balance(link.link if link is not None and self.balance_ready else None)
         self.worker.cell.set_balance_node(node_id)
 
@@ -249,6 +245,9 @@ class Session:
             return
         pooled.link.dead = True
         text = "sent what no backend may send" if bad else "closed the connection"
+        if node_id == self.away.node:
+            self.relay.detach(pooled.link)  # missed when the transaction is over
+            return
         if node_id != self.primary_id and not pooled.link.pending and self.relay.segment_link() != node_id:
             log.log(LOG, f"backend {node_id} {text}; the session goes on without it")
             self.lose(node_id)
@@ -265,22 +264,31 @@ class Session:
         for ok in (True,) * done + (False,) * failed:
             self.callbacks.popleft()(ok)
 
+    def forget_portals(self) -> None:
+        for known in (self.portals, self.portal_codes, self.portal_afters):
+            known.clear()
+
     # -- asking on our own account ----------------------------------------------------------------------------------
+
+    def answered(self, pooled: PooledLink) -> None:
+        """Wait for the answers to what we have asked; a standby that hangs up meanwhile is given up (``link.dead``)."""
+        self.until(lambda: Why.MORE if pooled.link.dead else self.relay.finish(pooled.link))
 
     def ask(self, pooled: PooledLink, *statements: bytes) -> bool:
         """Run statements on a link without the client seeing it; False when one failed."""
         self.until(self.relay.flush)  # what the client has sent before goes first
         for sql in statements:
             self.relay.ask(pooled.link, sql)
-        self.until(lambda: self.relay.finish(pooled.link))
-        return not pooled.link.take_failure()
+        self.answered(pooled)
+        return not (pooled.link.take_failure() or pooled.link.dead)
 
-    def query(self, sql: str) -> list[tuple[str | None, ...]]:
-        """Rows of a catalog query, on the primary in the client's own session. Raises SessionFatal when it fails."""
-        pooled = self.primary
+    def query(self, sql: str, pooled: PooledLink | None = None) -> list[tuple[str | None, ...]]:
+        """Rows of a query of ours in the client's own session, on the primary if no other link is given. Raises PgpoolError
+        when it fails. No rows from a standby that is lost."""
+        pooled = pooled or self.primary
         self.until(self.relay.flush)
         self.relay.ask(pooled.link, messages.raw(sql), capture=True)
-        self.until(lambda: self.relay.finish(pooled.link))
+        self.answered(pooled)
         pooled.link.take_failure()
         rows = []
         for kind, payload in messages.split_messages(pooled.link.take_captured())[0]:
@@ -303,8 +311,9 @@ class Session:
         if isinstance(decided, NeedFacts):
             try:
                 facts: Facts = self.worker.relcache.lookup(
-                    self.query, self.startup.database, self.relay.context, decided, self.worker.shared.epoch
-                )
+                    lambda sql: catalogs.ask(self, sql),
+                    self.startup.database, catalogs.context(self), decided, self.worker.shared.epoch,
+                )  # fmt: skip
             except SessionFatal:
                 raise
             except PgpoolError as failed:
@@ -312,7 +321,9 @@ class Session:
                 return Route(Dest.PRIMARY, Reason.UNKNOWN_TABLE, counter=statement.counter, cacheable=False)
             decided = route(statement, State(self.relay.state), self.routing, nodes, facts, **known)
             assert isinstance(decided, Route)
-        return decided
+        if self.routing.everywhere and decided.dest is Dest.BALANCE:
+            decided = lately.looked(self, prepared or statement, decided)
+        return position.looked(self, decided) if decided.reason is Reason.REPLAY_POSITION else decided
 
     def same_batch(self, statement: Statement, prepared: Statement | None) -> Route:
         """The rest of a batch stays on the primary where it began: no verdict on the statement itself."""
@@ -341,7 +352,7 @@ class Session:
     def open_balance(self) -> None:
         """Connect the load balance node, or settle for the primary."""
         if self.settings.statement_level_load_balance and self.settings.mode.has_primary:
-            self.open_ring()
+            steering.open_ring(self)
             return
         node_id = self.balance_id
         try:
@@ -356,26 +367,6 @@ class Session:
             self.balance_on(self.primary_id)
         else:
             self.balance_on(node_id)
-
-    def open_ring(self) -> None:
-        """statement_level_load_balance: connect every node that can be drawn, and draw 256 times."""
-        for node in self.worker.nodes():
-            if node.usable and node.weight > 0 and node.id not in self.unusable and node.id not in self.marks:
-                try:
-                    self.open(node.id)
-                except BackendFailed as failed:
-                    self.report(failed)
-                    self.unusable.add(node.id)
-                except PgpoolError as refused:
-                    log.log(LOG, f"node {node.id} is not used in this session: {refused.message}")
-                    self.unusable.add(node.id)
-        usable = tuple(n for n in self.worker.nodes() if n.id in self.marks and n.weight > 0)
-        self.balance_on(self.primary_id)
-        if usable:
-            who = (self.startup.application_name, self.startup.database, self.startup.user)
-            drawn = draw_ring(usable, 256, self.worker.dice, self.routing, *who)
-            drawn = steering.in_time(self, drawn, usable)
-            self.relay.set_ring(bytes(self.relay.index_of(self.entry.links[i].link) for i in drawn))
 
     # -- keeping nodes in step --------------------------------------------------------------------------------------
 
@@ -394,12 +385,15 @@ class Session:
         """Names may mean something else now: verdicts of before do not count."""
         self.relay.rebase(self.context())
 
-    def context(self) -> int:
+    def names(self) -> int:
+        """Differs whenever the same name may mean another object, temporary ones apart."""
         startup = self.startup
         path = self.journal.text_of("search_path", "role", "session_authorization")
-        key = (startup.database, startup.user, startup.params.get("options", ""), startup.params.get("search_path", ""),
-               path, self.routing_hash, self.written)  # fmt: skip
-        return hash(key) & MASK64
+        options = startup.params.get("options", ""), startup.params.get("search_path", "")
+        return hash((startup.database, startup.user, *options, path)) & MASK64
+
+    def context(self) -> int:
+        return hash((self.names(), self.routing_hash, self.written)) & MASK64
 
     def catch_up(self, node_id: int) -> None:
         """Replay on a node what the session has set, and join its open transaction there."""
@@ -440,11 +434,14 @@ class Session:
 
     def standbys(self) -> list[int]:
         """Connected nodes other than the primary."""
-        return [node_id for node_id in self.marks if node_id != self.primary_id]
+        return [node_id for node_id in self.marks if node_id not in (self.primary_id, self.away.node)]
 
     def transaction_ended(self) -> None:
         """A transaction in which something was set is over (the relay has rolled the standbys back)."""
-        left = self.journal.end(self.relay.take_ended())
+        committed = self.relay.take_ended()
+        left = self.journal.end(committed)
+        if self.routing.everywhere and committed:
+            lately.note(self, ends=True)
         self.written = frozenset()
         for node_id in self.standbys():
             self.marks[node_id].transaction = 0
@@ -452,6 +449,8 @@ class Session:
             self.settings_changed()
         else:
             self.rebase()
+        if self.away.back:
+            self.away.back(self)
 
     def last_node(self) -> int:
         """The node that client messages went to last."""

@@ -130,7 +130,7 @@ def sql_of(session: Session, name: str) -> str:
 
 
 def reason(session: Session, message: bytes, kind: str) -> str:
-    """Why the message went where it went: from the verdict table, else decided once more."""
+    """Why the message went where it went: from the verdict table, else as decided just now, else decided once more."""
     text = message[5:-1] if kind == "Q" else message[5:].split(b"\0", 2)[1]
     code = session.relay.look_up(text)
     if code:
@@ -139,6 +139,8 @@ def reason(session: Session, message: bytes, kind: str) -> str:
         if steered and found.dest is Dest.BALANCE and session.relay.told_node != session.home_id:
             return REASON_TEXT[Reason.REPLICATION_DELAY]
         return REASON_TEXT[found.reason]
+    if session.decided[0] == text:
+        return REASON_TEXT[session.decided[1]]
     statement = analyze(messages.text(text), standard_conforming_strings=not session.relay.backslash)
     decided = route(statement, State(session.relay.state), session.routing, session.worker.nodes())
     return REASON_TEXT[decided.reason] if isinstance(decided, Route) else "decided with the catalogs' help"

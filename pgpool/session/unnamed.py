@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pgpool._fastpath import take_unnamed
-from pgpool.session.state import Prepared, Session
+from pgpool.session.prepared import Prepared
+from pgpool.session.state import Session
 from pgpool.sql.analyze import analyze
 from pgpool.wire import messages
 

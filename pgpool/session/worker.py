@@ -74,7 +74,7 @@ class Worker:
     def nodes(self) -> tuple[NodeView, ...]:
         """A snapshot of the nodes; taken again when the epoch has moved, and every second while delays count."""
         epoch = self.shared.epoch
-        watch_delay = self.settings.delay_threshold or self.settings.delay_threshold_by_time
+        watch_delay = self.routing.delay_limit or self.routing.everywhere
         if epoch != self._nodes_epoch or (watch_delay and time.monotonic() - self._nodes_time > 1):
             self._nodes = self.shared.node_views(self.settings)
             self._nodes_epoch = epoch

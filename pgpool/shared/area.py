@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgpool.model import ClusterMode, Counter, NodeState, NodeView, Role
 from pgpool.shared.children import Child, RelayCounts, source_of
+from pgpool.shared.facts import SharedFacts
 from pgpool.shared.layout import (
     CLUSTER,
     HEADER,
@@ -26,10 +27,16 @@ from pgpool.shared.layout import (
 )
 from pgpool.shared.nodes import Node
 from pgpool.shared.requests import Queue
+from pgpool.shared.written import WrittenTables
 from pgpool.system.memory import SharedMemory
 
 if TYPE_CHECKING:
     from pgpool.config.settings import Settings
+
+
+def fact_entries(relcache_size: int) -> int:
+    """Entries of the shared relation cache: for several databases and roles of the size that one child keeps."""
+    return min(max(relcache_size, 0) * 16, 1 << 16) // 4 * 4
 
 
 class Shared:
@@ -51,6 +58,9 @@ class Shared:
         self.queue = Queue(words, layout, lambda: self.lock(Lock.QUEUE))
         self.verdicts = self.buf[layout.verdict_at : layout.verdict_at + layout.verdict_entries * VERDICT_ENTRY]
         """The verdict table, for C: all zero at first."""
+        self.written = WrittenTables(words, layout, lambda: self.lock(Lock.WRITTEN))
+        self.facts = SharedFacts(words, layout, self.seeds) if layout.fact_entries else None
+        """None: every child keeps its own (enable_shared_relcache)."""
 
     @classmethod
     def create(cls, settings: Settings, *, verdict_bits: int = VERDICT_BITS) -> Shared:
@@ -62,7 +72,10 @@ class Shared:
         used = [b.id for b in settings.backends if b.used]
         highest = max(used, default=-1)
         nodes = min(highest + 1 + SPARE_NODES, MAX_NODES)
-        shared = cls(Layout(nodes, settings.num_init_children, max(1, settings.max_pool), 1 << verdict_bits))
+        pools, written = max(1, settings.max_pool), settings.track_table_mutation_table_size
+        facts = fact_entries(settings.relcache_size) if settings.enable_shared_relcache else 0
+        shared = cls(Layout(nodes, settings.num_init_children, pools, 1 << verdict_bits, written, facts))
+        shared.written.begin(time.monotonic())
         now = time.time()
         shared._cluster.write(parent_pid=os.getpid(), start_time=now)
         for node_id in used:

@@ -17,6 +17,8 @@ and has ONE writing process:
     hot child cell  children             that child, mostly from C (offsets below); parent while no child lives there
     SLOT, BACKEND   children x pools     that child; parent while no child lives there
     verdict table   1                    every child, from C: entries are two u64 which check each other
+    facts           1                    every child: entries are four u64, the last of which checks the others
+    WRITTEN         1                    ``since``: parent; the rest, and its entries: any child holding Lock.WRITTEN
 
 Readers take a snapshot: ``Record.read`` copies a cell between two looks at its sequence number, which is odd while the
 writer is at work. Words (u32, u64, double) are written in one store: never with struct.pack_into, which zeroes them
@@ -44,6 +46,9 @@ QUEUE_ENTRIES = 10
 """behaviour.md 2: the failover request queue has 10 entries."""
 VERDICT_BITS = 15
 VERDICT_ENTRY = 16
+WRITTEN_ENTRIES = 2048
+WRITTEN_ENTRY = 32
+FACT_ENTRY = 32
 
 NAME_BYTES = 63
 """Database and user names: NAMEDATALEN - 1; longer ones are cut between two characters."""
@@ -82,6 +87,7 @@ class Lock(IntEnum):
     ACCEPT = 3
     FOLLOW_PRIMARY = 4
     QUERY_CACHE = 5
+    WRITTEN = 6
 
 
 class Cell:
@@ -209,6 +215,8 @@ SLOT = Cell(
     database=f"{NAME_BYTES + 1}s",
     username=f"{NAME_BYTES + 1}s",
 )
+WRITTEN = Cell("Written", "lock holder", since="d", any_first="d", any_last="d")
+"""Its entries follow: key, time of the first and of the last write, a spare word."""
 BACKEND = Cell("BackendCell", "child", seq="I", pid="i", created="d", key_len="I", key=f"{KEY_BYTES}s")
 
 
@@ -325,8 +333,17 @@ class Record:
 class Layout:
     """Where each cell lies, for given numbers of nodes, children, pools and verdict entries (a power of two)."""
 
-    def __init__(self, nodes: int, children: int, pools: int, verdict_entries: int = 1 << VERDICT_BITS):
+    def __init__(
+        self,
+        nodes: int,
+        children: int,
+        pools: int,
+        verdict_entries: int = 1 << VERDICT_BITS,
+        written_entries: int = WRITTEN_ENTRIES,
+        fact_entries: int = 0,
+    ):
         self.nodes, self.children, self.pools, self.verdict_entries = nodes, children, pools, verdict_entries
+        self.written_entries, self.fact_entries = written_entries, fact_entries
         self.size = 0
         """Bytes of the whole mapping."""
         self.header_at = self._take(HEADER.size)
@@ -338,6 +355,8 @@ class Layout:
         self.child_at = self._take(children * self.child_size)
         self.slot_at = self._take(children * pools * self.slot_size)
         self.verdict_at = self._take(verdict_entries * VERDICT_ENTRY)
+        self.written_at = self._take(WRITTEN.size + written_entries * WRITTEN_ENTRY)
+        self.facts_at = self._take(fact_entries * FACT_ENTRY)
 
     def _take(self, size: int) -> int:
         at = self.size
@@ -376,6 +395,8 @@ class Layout:
                 out.append((f"slot[{c},{p}]", self.slot(c, p), SLOT.size))
                 out += [(f"backend[{c},{p},{n}]", self.backend(c, p, n), BACKEND.size) for n in range(self.nodes)]
         out.append(("verdicts", self.verdict_at, self.verdict_entries * VERDICT_ENTRY))
+        out.append(("facts", self.facts_at, self.fact_entries * FACT_ENTRY))
+        out.append(("written", self.written_at, WRITTEN.size + self.written_entries * WRITTEN_ENTRY))
         return out
 
     def request(self, i: int) -> int:

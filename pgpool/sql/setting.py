@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pgpool.model import Effect, Kind, Reason, Statement
 from pgpool.sql.tokens import Tok
-from pgpool.sql.utility import Words, make, modes, unknown, variable
+from pgpool.sql.utility import Words, access_of, make, modes, unknown, variable
 
 _OFF = frozenset(("off", "false", "f", "no", "n", "0", "of", "fa", "fal", "fals"))
+_ON = frozenset(("on", "true", "tru", "tr", "t", "yes", "ye", "y", "1"))
 _OF_TRANSACTION = frozenset(("transaction_read_only", "transaction_isolation", "transaction_deferrable"))
 
 
@@ -65,7 +66,7 @@ def _transaction(words: Words, name: str) -> Statement:
         effect = Effect.NONE
         if "repeatable" in found:
             effect = Effect.PIN_TRANSACTION if local else Effect.PIN_SESSION
-    return make(Kind.SET, Reason.SESSION_STATE, effect, name=name, local=local)
+    return make(Kind.SET, Reason.SESSION_STATE, effect, name=name, local=local, access=access_of(found))
 
 
 _SPECIAL = {
@@ -124,4 +125,5 @@ def _variable_set(name: str, value: str, local: bool) -> Statement:
             effect = Effect.JOURNAL
     elif name == "transaction_read_only" and (value in _OFF or value == "default"):
         effect = Effect.NONE
-    return make(Kind.SET, Reason.SESSION_STATE, effect, name=name, local=local)
+    access = "only" if name == "transaction_read_only" and value in _ON else ""
+    return make(Kind.SET, Reason.SESSION_STATE, effect, name=name, local=local, access=access)

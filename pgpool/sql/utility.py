@@ -122,7 +122,13 @@ def begin(words: Words) -> Statement:
         if "repeatable" in found:
             # a standby would get a plain BEGIN and so lose the isolation level
             effect |= Effect.PIN_TRANSACTION
-    return make(Kind.BEGIN, Reason.TRANSACTION_CONTROL, effect)
+    return make(Kind.BEGIN, Reason.TRANSACTION_CONTROL, effect, access=access_of(found))
+
+
+def access_of(found: set[str]) -> str:
+    """READ ONLY or READ WRITE among transaction modes, as Statement.access has it. Both: nothing that is read here."""
+    both = found & {"only", "write"}
+    return both.pop() if len(both) == 1 else "write" if both else ""
 
 
 def modes(words: Words) -> set[str] | None:
@@ -252,12 +258,14 @@ def declare(words: Words) -> Statement:
     count as a write."""
     words.at += 1
     name = words.name()
+    hold = False
     while not words.done() and not words.take("for"):
+        hold = hold or (words.word() == "with" and words.word(1) == "hold")
         words.at += 1
     if name is None or words.done():
         return unknown()
     inner = words.analyze(words.at, words.end)
-    return make(Kind.DECLARE, Reason.CURSOR, _run_effect(inner), name=name.name, inner=inner)
+    return make(Kind.DECLARE, Reason.CURSOR, _run_effect(inner), name=name.name, hold=hold, inner=inner)
 
 
 def _run_effect(inner: Statement) -> Effect:

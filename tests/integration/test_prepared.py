@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from tests.support.nodes import where
-from tests.support.wire import SYNC, Message, RawClient, bind, close, describe, execute, parse, query
+from tests.support.wire import FLUSH, SYNC, Message, RawClient, bind, close, describe, execute, parse, query
 
 pytestmark = pytest.mark.needs_pgpool
 
@@ -201,3 +201,102 @@ def test_long_lived_statement_after_ddl(conn, cluster, table):
             cursor.execute(ask, prepare=True)
         conn.execute("DEALLOCATE ALL")
         assert conn.execute(f"SELECT n FROM {name}").fetchone() == (3,)
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+SMALL = {"backend_weight0": 0, "prepared_statement_memory": "64kB"}
+
+
+def errors(messages) -> list[str]:
+    return [m.fields["C"] for m in messages if m.kind == "E"]
+
+
+def test_the_memory_of_statements_is_bounded(shared):
+    """Past it a statement is refused, whichever way it is prepared; what was there works on, and closing makes room."""
+    long = PORT + " -- " + "x" * 5000
+    with RawClient.login(shared(**SMALL)) as client:
+        names = []
+        while not (found := errors(client.ask(parse(long, f"p{len(names)}"), SYNC))):
+            names.append(f"p{len(names)}")
+        assert found == ["53400"]
+        assert 3 < len(names) < 13
+        assert errors(client.ask(query("PREPARE q AS " + long))) == ["53400"]
+        assert errors(client.ask(parse("PREPARE q AS " + long), bind(), execute(), SYNC)) == ["53400"]
+        assert errors(client.ask(parse(long), bind(), execute(), SYNC)) == []  # the unnamed one replaces itself
+        for name in names:
+            assert row(client.ask(run(name)))
+        client.ask(close("S", names[0]), SYNC)
+        assert errors(client.ask(query("PREPARE q AS " + long))) == []
+        assert errors(client.ask(parse(long, "one_more"), SYNC)) == ["53400"]
+        client.ask(query("DEALLOCATE q"))
+        assert errors(client.ask(parse(long, "one_more"), SYNC)) == []
+        client.ask(query("DISCARD ALL"))
+        assert errors(client.ask(*(parse(long, f"n{i}") for i in range(4)), SYNC)) == []
+
+
+def test_a_refused_statement_fails_its_transaction(shared, cluster, table):
+    name = table()
+    long = PORT + " -- " + "x" * 40000
+    with RawClient.login(shared(**SMALL)) as client:
+        client.ask(query("BEGIN"))
+        client.ask(query(f"INSERT INTO {name} VALUES (1, 'x')"))
+        found = client.ask(parse(long, "p"), bind("p"), execute(), SYNC)
+        assert errors(found) == ["53400"]
+        assert found[-1].body == b"E"
+        assert errors(client.ask(query("SELECT 1"))) == ["25P02"]
+        client.ask(query("COMMIT"))
+        # a batch is a transaction: what came before goes too
+        found = client.ask(
+            parse(f"INSERT INTO {name} VALUES (2, 'x')"), bind(), execute(), parse(long, "p"), bind("p"), execute(), SYNC
+        )
+        assert errors(found) == ["53400"]
+        assert found[-1].body == b"I"
+        found = client.ask(query("BEGIN"), query("PREPARE p AS " + long), until="Z")
+        found += client.read_until()
+        assert (errors(found), found[-1].body) == (["53400"], b"E")
+        client.ask(query("ROLLBACK"))
+        assert client.value(PORT) == str(cluster.standby.port)
+    assert cluster.primary.value(f"SELECT count(*) FROM {name}") == 0
+
+
+def test_statements_that_failed_take_no_memory(shared):
+    """Nobody closes what was never there."""
+    with RawClient.login(shared(**SMALL)) as client:
+        for number in range(200):
+            assert errors(client.ask(parse("SELECT nonsense -- " + "x" * 1000, f"bad{number}"), SYNC)) == ["42703"]
+        assert errors(client.ask(parse(PORT, "good"), SYNC)) == []
+        assert row(client.ask(run("good")))
+
+
+def test_a_bind_that_is_skipped_does_nothing(shared, cluster):
+    """After an error, up to Sync: what such a SET would have meant for the session is not taken for that of a later one."""
+    with RawClient.login(shared(backend_weight0=0)) as client:
+        client.ask(parse("SET work_mem = '3MB'", "s"), SYNC)
+        assert errors(client.ask(parse("SELECT nonsense"), FLUSH, until="E")) == ["42703"]
+        client.ask(bind("s"), execute(), SYNC)
+        client.ask(query("SET work_mem = '5MB'"))
+        assert client.value("SELECT current_setting('work_mem') || inet_server_port()") == f"5MB{cluster.standby.port}"
+
+
+def test_a_set_that_is_bound_and_not_executed(shared, cluster):
+    """Nor is one that was executed by a named portal forgotten."""
+    with RawClient.login(shared(backend_weight0=0)) as client:
+        ask = "SELECT current_setting('work_mem') || inet_server_port()"
+        client.ask(parse("SET work_mem = '3MB'", "s"), SYNC)
+        client.ask(bind("s"), SYNC)
+        client.ask(bind("s"), parse(PORT), bind(), execute(), SYNC)
+        client.ask(query("SET work_mem = '5MB'"))
+        assert client.value(ask) == f"5MB{cluster.standby.port}"
+        client.ask(bind("s", "portal"), execute("portal"), SYNC)
+        assert client.value(ask) == f"3MB{cluster.standby.port}"
+        client.ask(query("SET work_mem = '7MB'"))
+        assert client.value(ask) == f"7MB{cluster.standby.port}"
+
+
+def test_statements_of_ours_are_bounded(shared):
+    with RawClient.login(shared(**SMALL)) as client:
+        found = [errors(client.ask(parse("SHOW pool_version", f"v{number}"), SYNC)) for number in range(102)]
+        assert found[:100] == [[]] * 100
+        assert found[100:] == [["53400"]] * 2
+        assert errors(client.ask(close("S", "v1"), parse("SHOW pool_version", "w"), SYNC)) == []

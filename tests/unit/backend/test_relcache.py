@@ -8,6 +8,8 @@ from pgpool.backend import relcache
 from pgpool.backend.relcache import UNKNOWN_SECONDS, Relcache, lookup_sql
 from pgpool.config.settings import load
 from pgpool.model import Name, NeedFacts, TableFact
+from pgpool.shared.facts import SharedFacts
+from pgpool.shared.layout import Layout, Words
 
 T, U, F, G = Name("", "t"), Name("s", "u"), Name("", "f"), Name("pg_catalog", "g")
 NO = ("false",) * 5
@@ -155,3 +157,63 @@ def test_names_cannot_break_out_of_the_query() -> None:
     assert "E's'''" in sql
     assert "E'\\\\''; DROP TABLE t; --'" in sql
     assert "'m'::pg_catalog.text, E'pg_temp'" in sql
+
+
+# -- shared among children --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(clock: Clock) -> tuple[Relcache, Relcache]:
+    """Those of two children."""
+    layout = Layout(1, 1, 1, verdict_entries=4, fact_entries=64)
+    words = Words(memoryview(bytearray(layout.size)))
+    made = [
+        Relcache(load(None).settings.replace(relcache_expire=60), clock, SharedFacts(words, layout, (1, 2)))
+        for _ in range(2)
+    ]
+    return made[0], made[1]
+
+
+def test_children_learn_from_each_other(clock: Clock, two: tuple[Relcache, Relcache]) -> None:
+    one, other = two
+    rows = (("t", "0", "false", "true", "false", "false", "false"), ("f", "0", "true", "true", None, None, None))
+    need = NeedFacts((T, U), (F, G))
+    found = one.lookup(Catalog(*rows), "db", 1, need, 5)
+    assert found.tables == {T: TableFact.UNLOGGED, U: TableFact.UNKNOWN}
+    silent = Catalog()
+    assert other.lookup(silent, "db", 1, need, 5) == found
+    assert not silent.asked
+    for database, context, epoch in (("db2", 1, 5), ("db", 2, 5), ("db", 1, 6)):
+        ask = Catalog(*rows)
+        other.lookup(ask, database, context, need, epoch)
+        assert len(ask.asked) == 1
+
+
+def test_what_was_learnt_is_no_newer_for_that(clock: Clock, two: tuple[Relcache, Relcache]) -> None:
+    one, other = two
+    need = NeedFacts((T,), ())
+    one.lookup(Catalog(("t", "0", *NO)), "db", 1, need, 5)
+    clock.now += 40
+    other.lookup(Catalog(), "db", 1, need, 5)
+    clock.now += 20
+    ask = Catalog(("t", "0", *NO))
+    other.lookup(ask, "db", 1, need, 5)
+    assert len(ask.asked) == 1
+
+
+def test_temporary_tables_are_nobody_elses(clock: Clock, two: tuple[Relcache, Relcache]) -> None:
+    one, other = two
+    one.lookup(Catalog(("t", "0", "true", *NO[1:])), "db", 1, NeedFacts((T,), ()), 5)
+    ask = Catalog(("t", "0", *NO))
+    assert other.lookup(ask, "db", 1, NeedFacts((T,), ()), 5).tables == {T: TableFact.PLAIN}
+    assert len(ask.asked) == 1
+
+
+@pytest.mark.parametrize("fact", [TableFact(bits) for bits in range(64) if not bits & TableFact.TEMP])
+def test_every_fact_about_a_table_comes_back(fact: TableFact) -> None:
+    assert relcache._VALUES["t"](int(fact) + 1) == fact
+
+
+@pytest.mark.parametrize("value", [None, *((v, u) for v in (False, True) for u in (False, True))])
+def test_every_fact_about_a_function_comes_back(value) -> None:
+    assert relcache._VALUES["f"](relcache._number(value)) == value

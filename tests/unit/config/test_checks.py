@@ -62,6 +62,7 @@ WARNINGS = [
     ("recovery_password = 'md5e8a48653851e28c69d0506508fb27fc5'", "recovery_password cannot be given as an md5 hash"),
     ("read_only_function_list = 'a'\nwrite_function_list = 'b'", "are both set"),
     ("dml_adaptive_object_relationship_list = 'a:b'", "has no effect unless disable_load_balance_on_write"),
+    ("disable_load_balance_on_write = lsn\nbackend_clustering_mode = logical_replication", "lsn acts as always"),
     ("disable_load_balance_on_write = dml_adaptive_global", "set delay_threshold_by_time"),
     ("auto_failback = on\nsr_check_period = 0", "auto_failback has no effect without"),
     ("detach_false_primary = on\nbackend_clustering_mode = raw", "detach_false_primary has no effect without"),

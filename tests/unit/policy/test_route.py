@@ -29,8 +29,8 @@ from pgpool.sql.analyze import analyze
 from pgpool.sql.names import PatternList
 
 DEFAULT = RoutingSettings()
-STATES = [State(bits) for bits in range(256)]
-ON_WRITE = ("off", "transaction", "trans_transaction", "always", "dml_adaptive", "dml_adaptive_global")
+STATES = [State(bits) for bits in range(512)]
+ON_WRITE = ("off", "transaction", "trans_transaction", "always", "dml_adaptive", "dml_adaptive_global", "lsn")
 WRITES = [
     *(
         "INSERT INTO t VALUES (1)",
@@ -112,9 +112,10 @@ def test_reads_are_balanced_exactly_when_the_state_allows(text: str, when: str) 
         in_transaction = State.IN_TRANSACTION in state
         never = State.FAILED | State.SERIALIZABLE | State.PINNED_SESSION | State.PINNED_TRANSACTION
         wrote = (
-            (when != "off" and in_transaction and State.WROTE_IN_TRANSACTION in state)
+            (when != "off" and in_transaction and State.WROTE_IN_TRANSACTION in state)  # which tables is not known
             or (when == "trans_transaction" and in_transaction and State.WROTE_IN_ANY_TRANSACTION in state)
-            or (when in ("always", "dml_adaptive_global") and State.WROTE_IN_SESSION in state)
+            or (when in ("always", "lsn") and State.WROTE_IN_SESSION in state)
+            or State.AWAITS_REPLAY in state
         )
         expected = Dest.PRIMARY if state & never or wrote else Dest.BALANCE
         assert found.dest is expected, (state, found.reason)
@@ -256,6 +257,21 @@ def test_checks_switched_off_need_no_look_up() -> None:
     assert route(analyze("SELECT * FROM pg_class"), State.NONE, settings, NODES) == NeedFacts(
         (Name("", "pg_class"),), ()
     )
+
+
+def test_a_position_is_asked_for_last() -> None:
+    """Only for a read that nothing else keeps on the primary, and that is no write itself; and nobody remembers it."""
+    lsn = RoutingSettings(disable_load_balance_on_write="lsn")
+    for state in (State.WROTE_IN_SESSION, State.AWAITS_REPLAY, State.AWAITS_REPLAY | State.IN_TRANSACTION):
+        found = decided("SELECT count(*) FROM t", state, lsn)
+        assert (found.reason, found.effect, found.cacheable) == (Reason.REPLAY_POSITION, Effect.NONE, False)
+        assert decided("SELECT f(1)", state, lsn, volatile=True).reason is Reason.WRITING_FUNCTION
+        assert decided("INSERT INTO t VALUES (1)", state, lsn).cacheable
+        assert isinstance(route(analyze("SELECT f(1)"), state, lsn, NODES), NeedFacts)
+    inside = State.WROTE_IN_SESSION | State.IN_TRANSACTION | State.WROTE_IN_TRANSACTION
+    assert decided("SELECT 1", inside, lsn).reason is Reason.WROTE_IN_TRANSACTION
+    assert decided("SELECT 1", State.WROTE_IN_SESSION).dest is Dest.BALANCE
+    assert decided("SELECT 1", State.AWAITS_REPLAY).reason is Reason.REPLAY_POSITION
 
 
 def test_set_config_is_never_remembered() -> None:

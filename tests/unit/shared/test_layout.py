@@ -36,7 +36,7 @@ def test_every_cell_is_listed_once(numbers):
     names = [name for name, _, _ in Layout(*numbers, verdict_entries=16).cells()]
     assert len(set(names)) == len(names)
     per_child = 3 + pools * (1 + nodes)
-    assert len(names) == 4 + lay.QUEUE_ENTRIES + 3 * nodes + children * per_child + 1
+    assert len(names) == 4 + lay.QUEUE_ENTRIES + 3 * nodes + children * per_child + 3
 
 
 def test_hot_cells_are_as_the_design_says():
