@@ -91,6 +91,9 @@ ROWS = (
     Param("protect_memory", BOOL, False, INIT, AUTHENTICATION,
           "No process writes a core file or lets others of its user look into its memory, where passwords are.",
           since="ours"),
+    Param("allow_root", BOOL, False, INIT, AUTHENTICATION,
+          "Let root start pgpool; off: it refuses. It needs no privileges, and its commands would have all of root's.",
+          since="ours"),
 
     Param("ssl", BOOL, False, INIT, TLS, "Use TLS with clients and backends."),
     Param("ssl_key", STRING, "", RELOAD, TLS, "File with the private key."),
