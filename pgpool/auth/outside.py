@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 METHODS = ("pam", "ldap")
 DEFAULT_SERVICE = "pgpool"
-DEFAULT_LIMIT = 30.0
-"""Seconds a directory server may take where authentication_timeout sets no limit."""
+DEFAULT_LIMIT = 60.0
+"""Seconds that PAM or a directory server may take where authentication_timeout sets no limit: what is its default."""
 _FORBIDDEN = "*()\\/"
 """Never part of a user name that is searched for: they mean something in a filter."""
+
+
+def prepare(method: str) -> None:
+    """Load what ``check`` needs, before the fork that it is called in: the next login finds it loaded."""
+    with suppress(ImportError):  # check says so
+        import_module("pam" if method == "pam" else "ldap3")  # heavy, and needed by such lines only
 
 
 def check(method: str, user: str, password: bytes, options: Mapping[str, str], limit: float) -> str:
