@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 METHODS = ("pam", "ldap")
@@ -22,8 +20,10 @@ _FORBIDDEN = "*()\\/"
 
 def prepare(method: str) -> None:
     """Load what ``check`` needs, before the fork that it is called in: the next login finds it loaded."""
-    with suppress(ImportError):  # check says so
-        import_module("pam" if method == "pam" else "ldap3")  # heavy, and needed by such lines only
+    if method == "pam":
+        import pam  # noqa: F401  (as below)
+    else:
+        import ldap3  # noqa: F401  (heavy, and needed by ldap lines only)
 
 
 def check(method: str, user: str, password: bytes, options: Mapping[str, str], limit: float) -> str:
