@@ -220,6 +220,7 @@ class Guest:
         context: int,
         epoch: int,
         rules: int,
+        tls: bool,
         backslash: bool,
         client_encoding: bytes,
     ) -> None: ...
@@ -228,6 +229,7 @@ class Guest:
     primary: Link
     epoch: int
     rules: int
+    tls: bool
     good: bool
     host: str
     port: int
@@ -247,6 +249,7 @@ class Newcomer:
     data: bytes
     since: float
     rules: int
+    tls: bool
     def release(self) -> int: ...
 
 class Door:
@@ -259,3 +262,4 @@ class Door:
     def entitle(self, title: int, room: int) -> None: ...
     def wait(self, timeout: int) -> Newcomer | Guest | None: ...
     def last(self, listeners: list[int]) -> Newcomer | Guest | None: ...
+    def again(self, came: Newcomer, fd: int, tls: Tls | None, packet: bytes) -> Guest | bool: ...

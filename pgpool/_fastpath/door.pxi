@@ -72,7 +72,7 @@ cdef class Newcomer:
 
     ``address``: family and bytes, b"" on a unix socket. ``asked``: 1 when an SSLRequest was answered with N, 2 for a
     GSSENCRequest. ``data``: read and not dealt with. ``since``: when he was taken in, as time.monotonic() counts. ``rules``: the
-    door's, then.
+    door's, then. ``tls``: for Python to note that he speaks it.
     """
 
     cdef int fd
@@ -82,6 +82,7 @@ cdef class Newcomer:
     cdef readonly bytes data
     cdef readonly double since
     cdef readonly uint64_t rules
+    cdef public bint tls
 
     def release(self):
         """The descriptor: from now on the caller's."""
@@ -242,8 +243,10 @@ cdef class Door:
         with nogil:
             whole = first_packet(&f, fd, self.wakeup, self.tls, since + FIRST_WAIT)
         if whole:
-            guest = self.known(&f, place)
-            if guest is not None and guest_begin(guest, self.relay, fd, guest.addresses[place][0], port, self.title, self.room):
+            guest = self.known(f.data, f.have, place, False)
+            if guest is not None and guest_begin(
+                guest, self.relay, fd, None, True, guest.addresses[place][0], port, self.title, self.room
+            ):
                 self.served += 1
                 if not guest_serve(guest, self.relay):
                     return guest
@@ -258,15 +261,28 @@ cdef class Door:
         stranger.rules = self.rules
         return stranger
 
-    cdef Guest known(self, First *f, bytes place):
+    def again(self, Newcomer came, int fd, Tls tls, bytes packet):
+        """Serve a Newcomer as a guest whose first packet (length word included) Python has read, from under TLS perhaps.
+
+        False: he is none, and nothing has happened to him. True: his session has ended. A Guest: it needs Python (``why``).
+        Python has counted him, and hangs up.
+        """
+        cdef Guest guest = self.known(packet, <int> len(packet), came.address, tls is not None)
+        if guest is None or not guest_begin(
+            guest, self.relay, fd, tls, False, guest.addresses[came.address][0], came.port, self.title, self.room
+        ):
+            return False
+        return True if guest_serve(guest, self.relay) else guest
+
+    cdef Guest known(self, const char *packet, int size, bytes place, bint tls):
         """The guest who sent this, if everything is as it was when Python made him one."""
         cdef Guest guest
         cdef uint32_t epoch = self.relay.c.epoch[0] if self.relay.c.epoch != NULL else 0
         if self.troubled():
             return None
         for guest in self.guests:
-            if guest.good and guest.rules == self.rules and guest.epoch == epoch and len(guest.packet) == f.have \
-                    and memcmp(<const char *> guest.packet, f.data, <size_t> f.have) == 0:
+            if guest.good and guest.rules == self.rules and guest.epoch == epoch and guest.tls == tls \
+                    and len(guest.packet) == size and memcmp(<const char *> guest.packet, packet, <size_t> size) == 0:
                 found = guest.addresses.get(place)
                 return guest if found is not None and now_us() < <uint64_t> found[1] else None
         return None

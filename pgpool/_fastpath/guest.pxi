@@ -57,7 +57,7 @@ cdef class Guest:
     length word included; ``greeting``: all that he gets for it. ``reset``: whole Query messages, ``resets`` of them.
     ``child``, ``slot``: the shared cells of this child and of the pool entry. ``context``: see Relay.begin; ``name``: what stands
     in the process title before his address. Good while the epoch is ``epoch`` and
-    the door's rules are ``rules``.
+    the door's rules are ``rules``. ``tls``: he spoke it, and showed no certificate; another who does not is not he.
     """
 
     cdef readonly object owner
@@ -70,6 +70,7 @@ cdef class Guest:
     cdef uint64_t context
     cdef readonly uint32_t epoch
     cdef readonly uint64_t rules
+    cdef readonly bint tls
     cdef dict addresses
     cdef public bint good
     cdef int every, tell, exact, hold, hearing
@@ -86,7 +87,7 @@ cdef class Guest:
 
     def __init__(self, Relay relay, object owner, list links, Link primary, bytes ring, bytes packet, bytes greeting,
                  bytes reset, int resets, uint8_t[::1] child, uint8_t[::1] slot, int pool, bytes name, uint64_t context,
-                 uint32_t epoch, uint64_t rules, bint backslash, bytes client_encoding):
+                 uint32_t epoch, uint64_t rules, bint tls, bint backslash, bytes client_encoding):
         if len(ring) != GUEST_RING or child.shape[0] < <Py_ssize_t> sizeof(ChildCell) \
                 or slot.shape[0] < <Py_ssize_t> sizeof(SlotCell):
             raise ValueError("not the cells, or the ring, of a guest")
@@ -96,7 +97,7 @@ cdef class Guest:
         self.child = <ChildCell *> &child[0]
         self.slot = <SlotCell *> &slot[0]
         self.pool, self.name, self.context, self.epoch, self.rules = pool, name, context, epoch, rules
-        self.backslash, self.client_encoding = backslash, client_encoding
+        self.tls, self.backslash, self.client_encoding = tls, backslash, client_encoding
         self.every, self.tell, self.exact = relay.c.every, relay.c.tell, relay.c.exact
         self.hold, self.hearing = relay.c.hold, relay.c.hearing
         self.addresses = {}
@@ -139,8 +140,9 @@ cdef int guest_fit(Guest g, CRelay *r) except -1:
             return 0
     return 1
 
-cdef int guest_begin(Guest g, Relay relay, int fd, str host, int port, size_t title, int room) except -1:
-    """Begin his session on ``fd``. 0: this is one for Python, nothing has happened to the client."""
+cdef int guest_begin(Guest g, Relay relay, int fd, Tls tls, bint ours, str host, int port, size_t title, int room) except -1:
+    """Begin his session on ``fd``. 0: this is one for Python, nothing has happened to the client. ``ours``: nobody has counted him
+    yet, and the descriptor is the guest's, who hangs up at the end."""
     cdef CRelay *r = &relay.c
     cdef Link link
     cdef bytes text
@@ -148,11 +150,11 @@ cdef int guest_begin(Guest g, Relay relay, int fd, str host, int port, size_t ti
     cdef Py_ssize_t n
     cdef uint32_t busy
     cdef int rc
-    relay.begin(fd, g.context)
+    relay.begin(fd, g.context, tls)
     if not guest_fit(g, r):
         relay.end()
         return 0
-    g.fd, g.host, g.port, g.began, g.why = fd, host, port, now_real(), MORE
+    g.fd, g.host, g.port, g.began, g.why = fd if ours else -1, host, port, now_real(), MORE
     r.every, r.tell, r.exact, r.hold, r.hearing = g.every, g.tell, g.exact, g.hold, g.hearing
     relay.attach(g.primary)
     g.primary.c.ready = 1
@@ -174,7 +176,7 @@ cdef int guest_begin(Guest g, Relay relay, int fd, str host, int port, size_t ti
         r.hot.guests += 1
     busy = cell_open(&g.child.seq)
     g.child.connected = 1
-    g.child.served += 1
+    g.child.served += ours
     g.child.pool = g.pool
     g.child.balance_node = g.node
     g.child.session_start = g.began
@@ -256,7 +258,7 @@ cdef int guest_tidy(Guest g, CRelay *r) noexcept nogil:
     return 1
 
 cdef int guest_end(Guest g, Relay relay) except -1:
-    """Reset the links that were used, without waiting; tell that the session is over; hang up."""
+    """Reset the links that were used, without waiting; tell that the session is over; hang up, if that is ours to do."""
     cdef Link link
     cdef int i
     cdef uint32_t busy
@@ -273,7 +275,8 @@ cdef int guest_end(Guest g, Relay relay) except -1:
             relay_send_tx(&link.c)
             link.shed()
     relay.end()
-    close_fd(g.release())
+    if g.fd >= 0:
+        close_fd(g.release())
     g.rested = now_us() * 1e-6
     busy = cell_open(&g.slot.seq)
     g.slot.connected = 0

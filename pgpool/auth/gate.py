@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .._fastpath import TlsContext
 from ..errors import AuthenticationFailed, ClientGone, ProtocolViolation, SessionFatal
-from ..system import sockets
+from ..system import process, sockets
 from ..system.channel import Channel, ChannelClosed, ChannelFraming, ChannelTimeout, ChannelTls, UnexpectedMessage
 from ..system.interfaces import interfaces
 from ..system.logs import LOG, log
@@ -348,8 +348,7 @@ def _cert(channel: Channel, admission: Admission) -> None:
 def _outside(channel: Channel, admission: Admission, rule: hba.Rule) -> None:
     """pam, ldap: a typed password, which backends get only with backend_use_passwd."""
     typed = ask_password(channel, admission.negotiate(messages.PROTOCOL_3_2))
-    left = channel.deadline - time.monotonic() if channel.deadline else outside.DEFAULT_LIMIT
-    why_not = outside.check(rule.method, admission.user, typed, rule.options, max(1.0, left))
+    why_not = _ask_apart(channel, rule, admission.user, typed)
     if why_not:
         log.log(LOG, f"{rule.method} authentication of user \"{admission.user}\" failed", detail=why_not)
         name = {"pam": "PAM", "ldap": "LDAP"}[rule.method]
@@ -357,6 +356,30 @@ def _outside(channel: Channel, admission: Admission, rule: hba.Rule) -> None:
     admission.verified = True
     if rule.options.get("backend_use_passwd") == "1":
         admission.password, admission.typed = typed, True
+
+
+def _ask_apart(channel: Channel, rule: hba.Rule, user: str, password: bytes) -> str:
+    """outside.check in a process of its own: a PAM module that hangs ends at the deadline, with its process; one that
+    crashes takes nothing else with it."""
+    deadline = channel.deadline or time.monotonic() + outside.DEFAULT_LIMIT
+    limit = max(1.0, deadline - time.monotonic())
+
+    def ask() -> bytes:
+        why_not = outside.check(rule.method, user, password, rule.options, limit)
+        return messages.message(b"p", why_not.encode("utf-8", "replace")[:1000])
+
+    outside.prepare(rule.method)
+    try:
+        with process.apart(ask, f"pgpool: asking {rule.method}") as fd:
+            asked = channel.sibling(fd)
+            asked.deadline = deadline
+            return asked.read_message(expect=b"p")[1].decode("utf-8", "replace")
+    except ChannelTimeout:
+        return "no answer in time"
+    except ChannelClosed:
+        return "the process that asked ended without an answer"
+    except OSError as error:
+        return f"could not start a process: {error.strerror}"
 
 
 _CHECKS = {"cert": _cert, "trust": _trust, "password": _password, "md5": _md5, "scram-sha-256": _scram}

@@ -12,10 +12,18 @@ from urllib.parse import unquote, urlsplit
 
 METHODS = ("pam", "ldap")
 DEFAULT_SERVICE = "pgpool"
-DEFAULT_LIMIT = 30.0
-"""Seconds a directory server may take where authentication_timeout sets no limit."""
+DEFAULT_LIMIT = 60.0
+"""Seconds that PAM or a directory server may take where authentication_timeout sets no limit: what is its default."""
 _FORBIDDEN = "*()\\/"
 """Never part of a user name that is searched for: they mean something in a filter."""
+
+
+def prepare(method: str) -> None:
+    """Load what ``check`` needs, before the fork that it is called in: the next login finds it loaded."""
+    if method == "pam":
+        import pam  # noqa: F401  (as below)
+    else:
+        import ldap3  # noqa: F401  (heavy, and needed by ldap lines only)
 
 
 def check(method: str, user: str, password: bytes, options: Mapping[str, str], limit: float) -> str:

@@ -318,6 +318,7 @@ def _reload(command: Command) -> int:
 def _start(command: Command) -> int:
     options = command.options
     settings = _load(options)
+    _refuse_root(settings)
     pid = _read_pid(settings)
     if pid is not None and pid != os.getpid():
         if process.alive(pid):
@@ -334,8 +335,6 @@ def _start(command: Command) -> int:
     rules = reload.read_rules(settings, options)
     for warning in notyet.missing(settings):
         log.warning(warning)
-    if os.geteuid() == 0:
-        log.warning("pgpool runs as root", detail="It needs no privileges: run it as a user of its own.")
     exposed.tell_exposed(settings, options, rules)
     if settings.protect_memory:
         process.protect_memory()
@@ -359,6 +358,22 @@ def _start(command: Command) -> int:
     if ready is not None:
         ready()
     return server.run()
+
+
+def _refuse_root(settings: Settings) -> None:
+    """Root starts pgpool with allow_root only, as PostgreSQL is never started by root. Raises PgpoolError.
+
+    A real or saved user id of 0 counts too: such a process can become root again.
+    """
+    if settings.allow_root or 0 not in os.getresuid():
+        return
+    raise PgpoolError(
+        "pgpool must not be run as root",
+        detail="It needs no privileges, and failover and recovery commands would run with all of root's.",
+        hint="Start it as a user of its own (systemd: User=postgres; by hand: setpriv or su), "
+        "or set allow_root = on in pgpool.conf.",
+        severity="FATAL",
+    )
 
 
 def _claim_pid_file(settings: Settings) -> None:

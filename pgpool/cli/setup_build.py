@@ -106,6 +106,13 @@ def write_top_files(plan: Plan, only: tuple[str, ...] = ()) -> None:
             _write(plan, plan.base / name, text, mode)
 
 
+def let_root(plan: Plan) -> None:
+    """In an older cluster: root may have to run pgpool now, where the user who runs the servers did before."""
+    conf = plan.base / "etc" / "pgpool.conf"
+    if plan.pgpool_as_root and "\nallow_root" not in (text := conf.read_text()):
+        _write(plan, conf, f"{text}\n\n{setup_files.root_section(plan)}\n", 0o644)
+
+
 def command(
     plan: Plan, argv: list[str], what: str, *, as_owner: bool = True, log: Path | Callable[[Plan], Path] | None = None
 ) -> None:

@@ -29,7 +29,7 @@ def demo(options: argparse.Namespace) -> int:
     plan = _plan(options, base, owner, pgbin)
     say(f"PostgreSQL {version} from {plan.pgbin}")
     if owner.switch:
-        also = "" if plan.pgpool_as_owner else " (pgpool itself as root: that user may not read where it is installed)"
+        also = " (pgpool itself as root: that user may not read where it is installed)" if plan.pgpool_as_root else ""
         say(f"Servers run as user {owner.name}{also}")
     say(f"Everything is made below {base}")
     try:
@@ -122,6 +122,7 @@ def _make(plan: Plan, version: int) -> None:
         say("Going on with the cluster that an earlier --demo made")
         # The programs may have moved since (a new venv, another minor version).
         setup_build.write_top_files(plan, ("startall", "shutdownall", "pgpool_reload"))
+        setup_build.let_root(plan)
         return
     if other := mark.read_text().strip():
         raise SetupFailed(f"{plan.base} holds another demonstration ({other}): remove it, or use --dir")

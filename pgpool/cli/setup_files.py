@@ -187,7 +187,14 @@ def pgpool_conf(plan: Plan) -> str:
             ],
         )
     )
+    if plan.pgpool_as_root:
+        parts.append(root_section(plan))
     return "\n\n".join(parts) + "\n"
+
+
+def root_section(plan: Plan) -> str:
+    """The part of pgpool.conf without which pgpool does not run as root."""
+    return _section(f"User {plan.owner.name} may not read where pgpool is installed", [("allow_root", "on")])
 
 
 def _backend(plan: Plan, node: int) -> str:

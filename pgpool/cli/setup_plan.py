@@ -74,6 +74,11 @@ class Plan:
             raise SetupFailed(f"the ports of PostgreSQL (-pg {self.pg_port}) and of pgpool (-p {self.port}) overlap")
 
     @property
+    def pgpool_as_root(self) -> bool:
+        """Root makes the cluster, and the user who runs the servers cannot run pgpool."""
+        return bool(self.owner.switch) and not self.pgpool_as_owner
+
+    @property
     def pcp_port(self) -> int:
         return self.port + 1
 

@@ -91,6 +91,9 @@ ROWS = (
     Param("protect_memory", BOOL, False, INIT, AUTHENTICATION,
           "No process writes a core file or lets others of its user look into its memory, where passwords are.",
           since="ours"),
+    Param("allow_root", BOOL, False, INIT, AUTHENTICATION,
+          "Let root start pgpool; off: it refuses. It needs no privileges, and its commands would have all of root's.",
+          since="ours"),
 
     Param("ssl", BOOL, False, INIT, TLS, "Use TLS with clients and backends."),
     Param("ssl_key", STRING, "", RELOAD, TLS, "File with the private key."),
@@ -103,7 +106,9 @@ ROWS = (
           "Ciphers allowed, in OpenSSL's notation.", since="4.0.4"),
     Param("ssl_prefer_server_ciphers", BOOL, False, RELOAD, TLS,
           "Choose the cipher by the server's order of preference, not by the client's.", since="4.0.4"),
-    Param("ssl_ecdh_curve", STRING, "prime256v1", RELOAD, TLS, "Curve of the ECDH key exchange.", since="4.1"),
+    Param("ssl_ecdh_curve", STRING, "prime256v1", RELOAD, TLS,
+          "Curve of the ECDH key exchange. Where this is not set, X25519 is offered as well: clients begin with it, and a"
+          " login takes a round trip less.", since="4.1"),
     Param("ssl_dh_params_file", STRING, "", RELOAD, TLS,
           "File with Diffie-Hellman parameters; empty means built-in ones.", since="4.1"),
     Param("ssl_passphrase_command", STRING, "", RELOAD, TLS,

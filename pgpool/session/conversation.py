@@ -79,9 +79,26 @@ def welcome(worker: Worker, channel: Channel, came: Newcomer) -> None:
     startup = gate.read_first(channel, None if peer.is_unix else tls.server_context(settings), came.asked)
     if isinstance(startup, CancelRequest):
         cancel(worker, startup)
-    else:
+    elif not comes_again(worker, channel, startup, came):
         log.set_session(startup.user, startup.database, startup.application_name)
         converse(worker, channel, startup, peer, came)
+
+
+def comes_again(worker: Worker, channel: Channel, startup: Startup, came: Newcomer) -> bool:
+    """Serve him as a guest, if he is one: the door could not see that, under TLS or while he took his time."""
+    if channel.pending or certified(channel):
+        return False
+    found = worker.door.again(came, channel.fd, channel.tls, startup.sent)
+    if isinstance(found, Guest):
+        go_on(worker, channel, found)
+    elif found:
+        worker.pool.note_guests()
+    return found is not False
+
+
+def certified(channel: Channel) -> bool:
+    """Has he shown a certificate? Then what was decided about him may be due to it."""
+    return channel.tls is not None and bool(channel.tls.peer_certificate())
 
 
 def go_on(worker: Worker, channel: Channel, guest: Guest) -> None:
@@ -153,7 +170,8 @@ def converse(worker: Worker, channel: Channel, startup: Startup, peer: Peer, cam
         channel, startup, worker.settings, worker.hba, worker.passwords, peer, catalog=worker.catalog(primary_id)
     )
     session, greeting = begin(worker, channel, startup, peer, admission, primary_id)
-    if not channel.answered and channel.tls is None and came.data:
+    if not channel.answered and not certified(channel):
+        came.tls = channel.tls is not None
         session.newcomer, session.greeting = came, greeting
     try:
         gate.tell(channel, greeting)

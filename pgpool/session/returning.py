@@ -3,6 +3,7 @@
 With a connection per transaction the start of a session is what costs most. A session that began without a question to the
 client and ended well leaves a Guest (``_fastpath``): the links of its pool entry, the greeting, the node draws. The door
 serves such a client without Python; when something comes up that needs it, ``resume`` makes the Session of the one at hand.
+Who speaks TLS, or takes his time, comes to Python first, and is handed back to the door with what he said (``Door.again``).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def remember(session: Session) -> None:
     came = session.newcomer
     if came is None or not worth(session, came):
         return
-    if guest is None or guest.epoch != session.epoch or guest.rules != came.rules:
+    if guest is None or (guest.epoch, guest.rules, guest.tls) != (session.epoch, came.rules, came.tls):
         guest = entry.guest = make(session)
         door = session.worker.door
         door.guests = [known for known in door.guests if known.good and known.owner.entry is not entry] + [guest]
@@ -86,7 +87,7 @@ def make(session: Session) -> Guest:
         [pooled.link for pooled in entry.links.values()],
         entry.links[session.primary_id].link,
         draw(session),
-        session.newcomer.data,
+        startup.sent,
         session.greeting,
         b"".join(messages.query(sql) for sql in queries),
         len(queries),
@@ -97,6 +98,7 @@ def make(session: Session) -> Guest:
         session.first_context,
         session.epoch,
         session.newcomer.rules,
+        session.newcomer.tls,
         status.get("standard_conforming_strings") == "off",
         messages.raw(status.get("client_encoding", "")),
     )

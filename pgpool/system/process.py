@@ -10,7 +10,7 @@ import pwd
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 import setproctitle
@@ -31,6 +31,39 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _parent_pid = 0
 _libc: ctypes.CDLL | None = None
+
+
+@contextlib.contextmanager
+def apart(work: Callable[[], bytes], title: str) -> Iterator[int]:
+    """Run ``work`` in a process of its own, for code that may hang or crash; yields a socket that gives what it returns.
+
+    When the block ends, or this process does, that process is killed, and with it what it started in its group,
+    whether or not it has answered. No answer, only the end of the stream: it ended by itself. OSError: no process.
+    """
+    answer, other = sockets.pair()
+    try:
+        pid = fork(_work_apart, work, other, title)
+    except OSError:
+        os.close(answer)
+        raise
+    finally:
+        os.close(other)
+    try:
+        yield answer
+    finally:
+        os.close(answer)
+        for end in (os.killpg, os.kill):  # it may not have come to its setsid yet
+            with contextlib.suppress(ProcessLookupError):
+                end(pid, signals.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _work_apart(work: Callable[[], bytes], other: int, title: str) -> None:
+    os.setsid()
+    die_with_parent(signals.SIGKILL)  # whatever a library does to the milder signals
+    signals.install(())
+    set_title(title)
+    os.write(other, work())
 
 
 def freeze() -> None:

@@ -338,6 +338,12 @@ def _wait_connect(writes: list[int], pause: float | None, deadline: float | None
         raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
 
+def pair() -> tuple[int, int]:
+    """Two connected stream sockets, which no program that is started gets."""
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
+
+
 def tune(sock: socket.socket) -> None:
     """TCP: send at once, notice a dead peer."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pgpool._fastpath import TlsContext, TlsError, load_openssl
@@ -113,7 +115,8 @@ def _load() -> None:
 def _server(settings: Settings, made: Contexts) -> TlsContext:
     _load()
     key = settings.path("ssl_key")
-    return TlsContext(
+    context = partial(
+        TlsContext,
         True,
         cert=settings.path("ssl_cert"),
         key=key,
@@ -122,10 +125,15 @@ def _server(settings: Settings, made: Contexts) -> TlsContext:
         ca_dir=settings.path("ssl_ca_cert_dir"),
         crl=settings.path("ssl_crl_file"),
         ciphers=settings.ssl_ciphers,
-        groups=settings.ssl_ecdh_curve,
         dh=settings.path("ssl_dh_params_file"),
         prefer_server=settings.ssl_prefer_server_ciphers,
     )
+    if ("ssl_ecdh_curve", None) not in settings.origins:
+        # The curve that clients begin with (PostgreSQL 18 has it in its default, too): any other one costs them another
+        # round trip in TLS 1.3. Where OpenSSL may not use it (FIPS) the default stands alone.
+        with suppress(TlsError):
+            return context(groups=f"X25519:{settings.ssl_ecdh_curve}")
+    return context(groups=settings.ssl_ecdh_curve)
 
 
 def _backend(settings: Settings, backend: BackendConf, made: Contexts) -> BackendTls:

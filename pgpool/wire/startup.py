@@ -53,6 +53,8 @@ class Startup:
     """'' (an ordinary session), 'true' or 'database'."""
     pq_options: tuple[str, ...] = ()
     """Names of the protocol options (``_pq_.*``). We know none of them: none goes to a backend."""
+    sent: bytes = field(default=b"", repr=False, compare=False)
+    """The whole packet as the client sent it, length word included; b'' for one of our own making."""
     _packets: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -129,7 +131,8 @@ def _startup(protocol: int, packet: bytes) -> Startup:
     database = params.get("database") or user
     if replication == "true":
         database = ""
-    return Startup(protocol, params, user, database, replication, options)
+    sent = struct.pack("!I", len(packet) + 4) + packet
+    return Startup(protocol, params, user, database, replication, options, sent)
 
 
 def _parameters(packet: bytes) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -4,6 +4,7 @@ CVE-2025-12819 (search_path of the client), CVE-2025-2291 (VALID UNTIL), CVE-201
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import psycopg
@@ -40,24 +41,24 @@ BY_FUNCTION = (
 
 
 @pytest.fixture(scope="module")
-def guarded():
-    made = Cluster(databases=("app", "own"))
+def guarded(cluster: Cluster):
+    """The shared cluster with roles of all kinds, and a database that is named like one of them."""
+    lines = "".join(f"host all {user} all {kind}\n" for user, kind in {**USERS, "asker": "scram-sha-256"}.items())
     try:
-        made.create()
-        with made.primary.connect("postgres") as conn:
+        with cluster.primary.connect("postgres") as conn:
+            conn.execute("CREATE DATABASE own")
             for user, kind in USERS.items():
                 conn.execute(f"SET password_encryption = '{kind}'")
                 conn.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{SECRET}'")
-        made.primary.execute(SETUP, "app")
-        lines = "".join(f"host all {user} all {kind}\n" for user, kind in {**USERS, "asker": "scram-sha-256"}.items())
-        for node in made.nodes:
-            hba = node.data / "pg_hba.conf"
-            hba.write_text(lines + hba.read_text())
-            node.reload()
-        made.wait_for_catchup()
-        yield made
+        cluster.execute(SETUP)
+        with cluster.asking(lines):
+            yield cluster
     finally:
-        made.remove()
+        with cluster.primary.connect("app") as conn:
+            conn.execute("DROP DATABASE IF EXISTS own WITH (FORCE)")
+            conn.execute("DROP SCHEMA IF EXISTS lookup CASCADE")
+            conn.execute(f"DROP ROLE IF EXISTS {', '.join(USERS)}, staff, teams, banned, own, asker")
+        cluster.wait_for_catchup()
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def on(make) -> Pgpool:
 
 @pytest.fixture(scope="module")
 def off(make) -> Pgpool:
-    return make(enable_pool_hba=False)
+    return make(enable_pool_hba=False, num_init_children=1)
 
 
 def comes_in(pgpool: Pgpool, user: str, password: str = SECRET, database: str = "app", **more) -> str:
@@ -110,13 +111,12 @@ def test_no_password_is_stored_and_both_servers_are_used(request, guarded, user,
     assert not guarded.primary.backends("application_name = 'pgpool auth_query'")
 
 
-def test_links_are_used_again_after_a_new_proof(make):
-    pgpool = make(enable_pool_hba=False, num_init_children=1)
+def test_links_are_used_again_after_a_new_proof(off):
     pids = set()
     for _ in range(3):
-        with pgpool.connect("app", user="scrammed", password=SECRET) as conn:
+        with off.connect("app", user="scrammed", password=SECRET) as conn:
             pids.add(conn.info.backend_pid)
-        assert "password authentication failed" in comes_in(pgpool, "scrammed", "wrong")
+        assert "password authentication failed" in comes_in(off, "scrammed", "wrong")
     assert len(pids) == 1
 
 
@@ -161,23 +161,27 @@ def test_strangers_are_nobody_else(on, off, user):
             assert comes_in(pgpool, user, password) != "ok"
 
 
-def test_answers_that_are_of_no_use(make):
-    pgpool = make(num_init_children=1)
-    for query, reason in (
-        ("SELECT 'boss', rolpassword FROM pg_authid WHERE rolname = 'boss' AND $1 <> ''", "returned somebody else"),
-        ("SELECT rolname, rolpassword FROM pg_authid WHERE $1 <> ''", "more than a row"),
-        (f"SELECT '{SECRET}' WHERE $1 <> ''", "neither an md5 hash nor"),
-        (f"SELECT 'TEXT{SECRET}' WHERE $1 <> ''", "neither an md5 hash nor"),
-        ("SELECT 1 / 0 WHERE $1 <> ''", "division by zero"),
-        ("SELEC", "syntax error"),
-        ("SELECT pg_sleep(60)::text WHERE $1 <> ''", "timeout"),
-    ):
-        mark = pgpool.mark()
-        pgpool.write_conf(auth_query=query)
-        pgpool.reload()
-        pgpool.wait_for_log("reload config files", mark)
-        told = wait_until(partial(refused_by, pgpool, reason), f"a refusal for {query}")
-        assert "SCRAM authentication failed" in told
+def test_answers_that_are_of_no_use(make, guarded):
+    pgpool = make(auth_query="SELECT pg_sleep(60)::text WHERE $1 <> ''")
+    with ThreadPoolExecutor(1) as one:
+        late = one.submit(comes_in, pgpool, "scrammed")
+        wait_until(lambda: guarded.primary.busy("query LIKE '%pg_sleep(60)%'"), "the question without an answer")
+        for query, reason in (
+            ("SELECT 'boss', rolpassword FROM pg_authid WHERE rolname = 'boss' AND $1 <> ''", "returned somebody else"),
+            ("SELECT rolname, rolpassword FROM pg_authid WHERE $1 <> ''", "more than a row"),
+            (f"SELECT '{SECRET}' WHERE $1 <> ''", "neither an md5 hash nor"),
+            (f"SELECT 'TEXT{SECRET}' WHERE $1 <> ''", "neither an md5 hash nor"),
+            ("SELECT 1 / 0 WHERE $1 <> ''", "division by zero"),
+            ("SELEC", "syntax error"),
+        ):
+            mark = pgpool.mark()
+            pgpool.write_conf(auth_query=query)
+            pgpool.reload()
+            pgpool.wait_for_log("reload config files", mark)
+            told = wait_until(partial(refused_by, pgpool, reason), f"a refusal for {query}")
+            assert "SCRAM authentication failed" in told
+        assert "SCRAM authentication failed" in late.result(30)
+    pgpool.wait_for_log("timeout expired")
     assert "SCRAM-SHA-256$" not in pgpool.log_text()
 
 
@@ -207,8 +211,16 @@ def test_nobody_slips_past_a_group_that_cannot_be_looked_up(make):
     pgpool = make(auth_query_user="asker", auth_query_password="wrong", num_init_children=1)
     for user in ("old", "hashed"):
         assert "nobody" in comes_in(pgpool, user) or "no backend could be asked" in comes_in(pgpool, user)
-    without = make(auth_query_user="", num_init_children=1)
-    assert "SCRAM authentication failed" not in comes_in(without, "old")  # as in Pgpool-II: groups match nobody
+    pgpool.write_conf(auth_query_user="")  # then, as in Pgpool-II, groups match nobody
+    pgpool.reload()
+    told = wait_until(partial(told_without, pgpool, "no backend could be asked"), "nobody to be asked")
+    assert "SCRAM authentication failed" not in told
+
+
+def told_without(pgpool: Pgpool, text: str) -> str:
+    """The refusal of a member of banned, once it does not say ``text`` any more."""
+    told = comes_in(pgpool, "old")
+    return "" if text in told else told
 
 
 def test_secrets_are_not_told(on, make):

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.places import as_user, free_port, give, python_env, python_user, server_user, short_dir, wait_until
@@ -33,7 +34,8 @@ class Place:
             "pgpool.conf",
             f"listen_addresses = '127.0.0.1'\nport = {self.port}\n{sockets} = '{self.dir}'\npcp_port = {free_port()}\n"
             f"pcp_socket_dir = '{self.dir}'\npid_file_name = '{self.pid_file}'\n{work} = '{self.dir}'\n"
-            "num_init_children = 2\nsr_check_period = 0\n",
+            "num_init_children = 2\nsr_check_period = 0\n"
+            + ("allow_root = on\n" if binary == "ours" and os.geteuid() == 0 else ""),
         )
 
     def write(self, name: str, text: str) -> Path:
@@ -206,6 +208,32 @@ def test_commands_that_do_not_start_anything_are_quick(place):
         [sys.executable, "-c", script], cwd=place.dir, env=python_env(), capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_is_refused_unless_allowed(place):
+    """Before anything is opened; to stop and to reload what another user runs, and to check, root is welcome."""
+    allowed = place.conf.read_text()
+    place.write("refused.conf", allowed.replace("allow_root = on\n", ""))
+
+    def root(*argv: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            place.command(*argv), cwd=place.dir, env=python_env(), capture_output=True, text=True, timeout=30
+        )
+
+    for options in ([], ["-n"]):
+        done = root("-f", "refused.conf", *options)
+        assert done.returncode == 3
+        assert re.search(STAMP + "FATAL:  pgpool must not be run as root", done.stderr), done.stderr
+        assert "allow_root = on" in done.stderr
+        assert not place.pid_file.exists()
+    assert root("-f", "refused.conf", "--check").returncode == 0
+    assert root("-f", "pgpool.conf").returncode == 0
+    pid = wait_until(place.pid, "the pid file")
+    assert psutil.Process(pid).uids().effective == 0
+    assert root("-f", "refused.conf", "reload").returncode == 0
+    assert root("-f", "refused.conf", "-m", "fast", "stop").returncode == 0
+    assert gone(pid)
 
 
 def test_all_faults_at_once_with_their_places(place):

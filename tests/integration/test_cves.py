@@ -350,26 +350,20 @@ BYPASS = {
 
 
 @pytest.fixture(scope="module")
-def asking():
-    """A primary and a standby that ask each role by the method in its name."""
-    made = Cluster()
+def asking(cluster: Cluster):
+    """The shared servers, asking each role by the method in its name."""
+    methods = ("password", "md5", "scram-sha-256")
+    lines = "".join(f'host all "by {method}" all {method}\n' for method in methods)
     try:
-        made.create()
-        methods = ("password", "md5", "scram-sha-256")
-        with made.primary.connect("postgres") as conn:
+        with cluster.primary.connect("postgres") as conn:
             for method in methods:
-                kind = "md5" if method == "md5" else "scram-sha-256"
-                conn.execute(f"SET password_encryption = '{kind}'")
+                conn.execute(f"SET password_encryption = '{'md5' if method == 'md5' else 'scram-sha-256'}'")
                 conn.execute(f"CREATE ROLE \"by {method}\" LOGIN PASSWORD '{SECRET}'")
-        lines = "".join(f'host all "by {method}" all {method}\n' for method in methods)
-        for node in made.nodes:
-            hba = node.data / "pg_hba.conf"
-            hba.write_text(lines + hba.read_text())
-            node.reload()
-        made.wait_for_catchup()
-        yield made
+        cluster.wait_for_catchup()
+        with cluster.asking(lines):
+            yield cluster
     finally:
-        made.remove()
+        cluster.execute("DROP ROLE IF EXISTS " + ", ".join(f'"by {method}"' for method in methods))
 
 
 @pytest.mark.parametrize("case", BYPASS)

@@ -1,6 +1,7 @@
 """Clients that come again: they are served from what was decided the last time, and notice nothing of it."""
 
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -9,13 +10,15 @@ import time
 import psycopg
 import pytest
 
+from bench.targets import tls_settings
 from tests.support import pcp
 from tests.support.pgpool import show
-from tests.support.places import free_port, pg_bin, wait_until
+from tests.support.places import free_port, pg_bin, short_dir, wait_until
 from tests.support.postgres import Cluster
-from tests.support.wire import RawClient, query
+from tests.support.wire import RawClient, msg, query, startup
 
 from .test_metrics import get, values
+from .test_tls import Authority
 
 pytestmark = pytest.mark.needs_pgpool
 
@@ -26,9 +29,11 @@ def watched(make_pgpool, proxy_kind):
     if proxy_kind != "ours":
         pytest.skip("the metrics are ours")
 
-    def make(**settings):
+    def make(files=None, start=True, **settings):
         base = {"num_init_children": 1, "metrics_port": free_port(), "metrics_listen_addresses": "127.0.0.1"}
-        made = make_pgpool({**base, **settings})
+        made = make_pgpool({**base, **settings}, files=files, start=start)
+        if not start:  # the one who asks whether it serves may not come in
+            made.start(wait=False)
         wait_until(lambda: get(made, "/livez")[0] == 200, "the monitoring endpoint")
         return made
 
@@ -76,6 +81,72 @@ def test_it_is_seen_like_any_other(watched):
             wait_until(lambda title=title: title in {" ".join(p.cmdline()).strip() for p in pgpool.family()}, title)
             return
     raise AssertionError("nobody was known")
+
+
+@pytest.fixture
+def place():
+    made = short_dir("tls")
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def test_who_encrypts_is_known_too_and_nobody_else_for_him(watched, cluster: Cluster, place):
+    """The rules let in only who encrypts; that one is known changes nothing for another who does not."""
+    rules = "hostssl all all all trust\nhostnossl all all all reject\n"
+    pgpool = watched(files={"pool_hba.conf": rules}, enable_pool_hba=True, backend_weight0=0, **tls_settings(place))
+    for _ in range(3):
+        assert come_again(pgpool, sslmode="require") == {cluster.standby.port}
+        with pgpool.connect(sslmode="require", autocommit=True) as conn:
+            assert conn.pgconn.ssl_in_use
+            conn.execute("CREATE TEMP TABLE mine AS SELECT generate_series(1, 20000) AS i")
+            assert conn.execute("SELECT sum(i) FROM mine").fetchone() == (200010000,)
+        before = known(pgpool)
+        with pytest.raises(psycopg.OperationalError, match=r"no pool_hba\.conf entry"):
+            read(pgpool, sslmode="disable")
+        assert known(pgpool) == before
+
+
+def test_who_shows_a_certificate_shows_it_each_time(watched, place):
+    """What was decided about him was decided by it: another one without it, or with another one, is not he."""
+    pki = Authority(place)
+    for name in ("postgres", "sr"):
+        pki.issue(name)
+    pgpool = watched(
+        files={"pool_hba.conf": "host all sr all trust\nhostssl all postgres all cert\n"}, start=False,
+        enable_pool_hba=True, **{**tls_settings(place), "ssl_ca_cert": pki["ca.crt"]},
+    )  # fmt: skip
+    mine = {"sslmode": "require", "sslcert": pki["postgres.crt"], "sslkey": pki["postgres.key"]}
+    wait_until(lambda: logs_in(pgpool, **mine), "pgpool to serve")
+    before = known(pgpool)
+    for _ in range(4):
+        assert logs_in(pgpool, **mine)
+        assert not logs_in(pgpool, sslmode="require", sslcert="", sslkey="/nonexistent")
+        assert not logs_in(pgpool, sslmode="require", sslcert=pki["sr.crt"], sslkey=pki["sr.key"])
+    assert known(pgpool) == before
+
+
+def logs_in(pgpool, **options) -> bool:
+    try:
+        return read(pgpool, "SELECT 1", **options) == 1
+    except psycopg.OperationalError:
+        return False
+
+
+def test_a_client_that_takes_his_time_is_known(watched):
+    """The door waits 50 ms for the first packet, then he is Python's; a later one of his kind still needs no decision."""
+    pgpool = watched()
+    packet = startup(user="postgres", database="app")
+    for expected in (0, 1, 1):
+        before = known(pgpool)
+        with RawClient(pgpool.host, pgpool.port) as client:
+            client.send(packet[:10])
+            time.sleep(0.1)
+            client.send(packet[10:])
+            client.read_until("Z")
+            assert [m.kind for m in client.ask(query("SELECT 1"))] == ["T", "D", "C", "Z"]
+            client.send(msg("X"))
+            assert client.wait_closed() == []
+        assert known(pgpool) - before == expected
 
 
 def test_nothing_is_left_for_the_next(watched, cluster: Cluster):

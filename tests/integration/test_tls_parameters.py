@@ -105,6 +105,38 @@ def test_whose_order_counts(pgpool):
     comes(pgpool, GCM, ciphers=other)
 
 
+def rounds(pgpool: Pgpool) -> int:
+    """How often a client of TLS 1.3 speaks until the server has shown its certificate: 1, or 2 when it chose a curve that
+    the server does not take."""
+    context = ssl._create_unverified_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(came, goes)
+    spoken = 0
+    with socket.create_connection((pgpool.host, pgpool.port), 10) as raw:
+        raw.sendall(SSL_REQUEST)
+        assert raw.recv(1) == b"S"
+        while True:
+            try:
+                client.do_handshake()
+            except ssl.SSLWantReadError:
+                if said := goes.read():
+                    raw.sendall(said)
+                    spoken += 1
+                came.write(raw.recv(65536))
+            else:
+                return spoken
+
+
+def test_no_round_trip_more_than_needed(pgpool):
+    """Clients begin with X25519, which is taken unless somebody has said what is."""
+    for curve, expected in ((None, 1), ("prime256v1", 2), ("X25519", 1)):
+        reloaded(pgpool, ssl_ecdh_curve=curve)
+        wait_until(lambda expected=expected: {rounds(pgpool) for _ in range(10)} == {expected}, f"{curve}", 10)
+    reloaded(pgpool)
+    comes(pgpool, GCM, ciphers=GCM, curve="prime256v1")
+
+
 def test_curve(pgpool):
     reloaded(pgpool, ssl_ecdh_curve="secp384r1", ssl_ciphers=GCM)
     comes(pgpool, GCM, curve="secp384r1")

@@ -103,6 +103,8 @@ class Pgpool:
             "authentication_timeout": 20,
             "log_line_prefix": "%m: pid %p: ",
         }
+        if self.binary == "ours" and os.geteuid() == 0:  # where the server user may not read this package
+            base["allow_root"] = True
         for number, (node, port) in enumerate(zip(self.nodes, self.backend_ports, strict=True)):
             base[f"backend_hostname{number}"] = node.host
             base[f"backend_port{number}"] = port

@@ -8,6 +8,7 @@ import functools
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -149,6 +150,13 @@ class Postgres:
         assert self.process is not None
         self.process.send_signal(signal.SIGHUP)
 
+    def change_hba(self, text: str) -> None:
+        """Write pg_hba.conf, and return when new connections are judged by it."""
+        (self.data / "pg_hba.conf").write_text(text)
+        before = self.value("SELECT pg_conf_load_time()", "postgres")
+        self.reload()
+        wait_until(lambda: self.value("SELECT pg_conf_load_time()", "postgres") != before, f"{self.name} to reload")
+
     def promote(self) -> None:
         """End recovery and wait until the server takes writes."""
         self.execute("SELECT pg_promote(true, 30)")
@@ -276,6 +284,18 @@ class Cluster:
                 wait_until(
                     lambda node=node: node.quick(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'"), f"{node.name} at {lsn}"
                 )
+
+    @contextlib.contextmanager
+    def asking(self, lines: str) -> Iterator[None]:
+        """With these lines in front of every node's pg_hba.conf; in the end it is as it was."""
+        before = [(node, (node.data / "pg_hba.conf").read_text()) for node in self.nodes]
+        try:
+            for node, text in before:
+                node.change_hba(lines + text)
+            yield
+        finally:
+            for node, text in before:
+                node.change_hba(text)
 
     def execute(self, sql: str, database: str = "app") -> list[tuple]:
         """Run on the primary, straight, and wait until the standbys have it."""

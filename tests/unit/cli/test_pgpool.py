@@ -122,3 +122,27 @@ def test_version_and_help_go_to_stderr(capsys):
     assert out == ""
     for _, name, _ in pgpool._OPTIONS:
         assert f"--{name}" in err
+
+
+@pytest.mark.parametrize(
+    ("ids", "allowed", "starts"),
+    [
+        ((999, 999, 999), "off", True),
+        ((0, 0, 0), "off", False),
+        ((999, 999, 0), "off", False),  # it could become root again
+        ((0, 999, 999), "off", False),
+        ((0, 0, 0), "on", True),
+    ],
+)
+def test_root_starts_it_only_when_allowed(monkeypatch, tmp_path, capfd, ids, allowed, starts):
+    """Whoever may start it comes as far as the pid file of one that runs already: ours."""
+    running = tmp_path / "pid"
+    running.write_text(str(os.getppid()))
+    conf = tmp_path / "pgpool.conf"
+    conf.write_text(f"allow_root = {allowed}\npid_file_name = '{running}'\n")
+    monkeypatch.setattr(os, "getresuid", lambda: ids)
+    code = pgpool.main(["-f", str(conf)])
+    said = capfd.readouterr().err
+    assert (code, "is another pgpool" in said, "must not be run as root" in said) == (
+        (1, True, False) if starts else (3, False, True)
+    )

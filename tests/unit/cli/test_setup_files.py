@@ -1,12 +1,14 @@
 """pgpool_setup: the texts of the files it makes."""
 
 import hashlib
+import os
+import pwd
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from pgpool.cli import setup_files
+from pgpool.cli import setup_build, setup_files
 from pgpool.cli.setup_plan import Owner, Plan, psql_line
 from pgpool.config.settings import load
 
@@ -72,6 +74,26 @@ def test_pgpool_conf_of_raw_mode_and_of_the_demo(tmp_path):
     raw = settings_of(plan(mode="n"), tmp_path)
     assert (raw.mode.name, raw.failover_command) == ("RAW", "")
     assert settings_of(plan(demo=True), tmp_path).log_per_node_statement is False
+
+
+def test_root_is_allowed_only_where_nobody_else_can_run_pgpool(tmp_path):
+    postgres, own = Owner("postgres", 999, 999, switch="postgres"), Owner("me", 1000, 1000, switch="")
+    for owner, as_owner in ((postgres, True), (postgres, False), (own, True), (own, False)):
+        settings = settings_of(plan(owner=owner, pgpool_as_owner=as_owner), tmp_path)
+        assert settings.allow_root is (owner is postgres and not as_owner)
+
+
+def test_an_older_cluster_gets_the_permission_once(tmp_path):
+    """And so does one whose programs have moved to where only root can read them."""
+    me = pwd.getpwuid(os.geteuid())
+    made = plan(base=tmp_path, owner=Owner(me.pw_name, me.pw_uid, me.pw_gid, switch=me.pw_name), pgpool_as_owner=False)
+    conf = tmp_path / "etc" / "pgpool.conf"
+    conf.parent.mkdir()
+    conf.write_text("port = 5000\n")
+    setup_build.let_root(made)
+    setup_build.let_root(made)
+    settings = load(str(conf)).settings
+    assert (settings.port, settings.allow_root, conf.read_text().count("allow_root")) == (5000, True, 1)
 
 
 def test_ports_files():

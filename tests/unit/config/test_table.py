@@ -17,6 +17,7 @@ def test_the_table_has_exactly_the_names_of_the_reference_and_ours():
     assert {param.name for param in PARAMS} - ours == {row[0] for row in FACTS}
     assert ours == {
         "auth_query",
+        "allow_root",
         "auth_query_database",
         "auth_query_password",
         "auth_query_user",

@@ -164,6 +164,32 @@ def test_run_command_kills_what_takes_too_long_with_all_its_children():
     assert time.monotonic() - began < 5
 
 
+def answer_of(work) -> bytes:
+    with process.apart(work, "apart") as fd:
+        return b"".join(iter(lambda: os.read(fd, 100), b""))
+
+
+def test_work_apart_gives_its_answer_and_leaves_nothing():
+    assert answer_of(lambda: b"pid %d" % os.getpid()) != b"pid %d" % os.getpid()
+    assert answer_of(lambda: os._exit(0)) == b""  # type: ignore[arg-type, return-value]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_work_apart_is_killed_with_its_group_when_nobody_waits_any_more(tmp_path):
+    def work() -> bytes:
+        signals.install((), (signals.SIGTERM, signals.SIGINT))
+        started = subprocess.Popen(["sleep", "600"])
+        (tmp_path / "pid").write_text(str(started.pid))
+        started.wait()
+        return b"never"
+
+    with pytest.raises(ZeroDivisionError), process.apart(work, "apart"):
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        raise ZeroDivisionError
+    wait_until(lambda: not process.alive(int((tmp_path / "pid").read_text())))
+
+
 def test_freeze_hides_objects_from_the_collector():
     script = "import gc\nfrom pgpool.system import process\nprocess.freeze()\nprint(gc.get_freeze_count() > 1000)\n"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=python_env())
