@@ -105,7 +105,7 @@ def _of_query(query: Query) -> Statement:
     tables, functions = _unique(query.tables), _unique(query.functions)
     if query.reason is not Reason.BALANCED:
         effect |= Effect.WRITE
-    if query.reason is Reason.SELECT_INTO:
+    if query.into:
         effect |= Effect.MAY_CREATE_TEMP if query.into_temp else Effect.DDL
         kind = Kind.CREATE_TEMP if query.into_temp else kind
     if kind in _BLIND_KINDS:

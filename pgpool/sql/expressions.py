@@ -45,6 +45,7 @@ class Expressions(Cursor):
             self.found.blame(Reason.LOCKING)
         elif word == "into":
             self.found.blame(Reason.SELECT_INTO)
+            self.found.into = True
             at = 2 if self.word_at() in ("local", "global") else 1
             self.found.into_temp |= self.word_at(at) in ("temp", "temporary", "pg_temp")
 

@@ -84,12 +84,14 @@ class Query:
         self.tables: list[Name] = []
         self.functions: list[Name] = []
         self.effect = Effect.NONE
+        self.into = False
         self.into_temp = False
         self.target: Name | None = None
         """The table a top-level INSERT, UPDATE, DELETE or MERGE changes."""
 
     def blame(self, reason: Reason) -> None:
-        if self.reason is Reason.BALANCED:
+        """The first reason stays; but a locked row counts for less than a write, and a write in WITH for more than any other."""
+        if self.reason in (Reason.BALANCED, Reason.LOCKING) or reason is Reason.WRITES_IN_WITH:
             self.reason = reason
 
 

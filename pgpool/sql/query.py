@@ -76,7 +76,7 @@ class Scanner(Expressions):
             self.found.blame(Reason.WRITES_IN_WITH)
             return
         self.found.kind = _DML_KIND[word]
-        self.found.reason = Reason.NOT_A_READ  # whatever its WITH list does or locks
+        self.found.blame(Reason.NOT_A_READ)
         at = self.i + 1
         while at < self.end and self.tokens[at].kind is Tok.WORD and self.tokens[at].value in ("into", "from", "only"):
             at += 1
