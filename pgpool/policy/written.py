@@ -39,7 +39,7 @@ def written_by(statement: Statement, decided: Route, relations: Relations) -> fr
         return frozenset()
     if statement.reason is Reason.LOCKING or statement.kind in _HARMLESS:
         return frozenset((NO_TABLE,))
-    if statement.kind in _DML and statement.reason is not Reason.WRITES_IN_WITH:
+    if statement.kind in _DML and statement.tables:
         return _with_dependents(statement.tables, relations)
     if statement.readonly:  # its functions write: built-in ones no table
         related = [f for f in statement.functions if any(_same(f, left) for left, _ in relations)]

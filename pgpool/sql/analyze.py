@@ -109,7 +109,7 @@ def _of_query(query: Query) -> Statement:
         effect |= Effect.MAY_CREATE_TEMP if query.into_temp else Effect.DDL
         kind = Kind.CREATE_TEMP if query.into_temp else kind
     if kind in _BLIND_KINDS:
-        tables = (query.target,) if query.target else ()
+        tables = (query.target,) if query.target and not query.writes_in_with else ()  # none: nobody knows which
         if any(f.name not in keywords.HARMLESS for f in functions):
             effect |= Effect.MAY_CREATE_TEMP
     counter = Counter.SELECT if query.kind is Kind.SELECT else counter_of(kind)

@@ -87,9 +87,12 @@ class Query:
         self.into_temp = False
         self.target: Name | None = None
         """The table a top-level INSERT, UPDATE, DELETE or MERGE changes."""
+        self.writes_in_with = False
 
     def blame(self, reason: Reason) -> None:
-        if self.reason is Reason.BALANCED:
+        """The first reason counts; but what only locks does not hide what writes (dml_adaptive: policy/written.py)."""
+        self.writes_in_with |= reason is Reason.WRITES_IN_WITH
+        if self.reason is Reason.BALANCED or (self.reason is Reason.LOCKING and self.writes_in_with):
             self.reason = reason
 
 

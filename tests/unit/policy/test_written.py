@@ -37,6 +37,7 @@ def decided(text: str, user: bool = True) -> Route:
         ("INSERT INTO t VALUES (1)", {Name("", "t"), Name("", "u")}),  # perhaps s.t
         ('INSERT INTO "X" VALUES (1)', {Name("", "X"), Name("", "y")}),
         ("WITH w AS (DELETE FROM q RETURNING *) INSERT INTO z SELECT * FROM w", {ANY}),
+        ("WITH l AS (SELECT 1 FROM q FOR UPDATE), w AS (DELETE FROM q RETURNING *) SELECT * FROM w", {ANY}),
         ("TRUNCATE q", {ANY}),
         ("CALL p()", {ANY}),
         ("DO 'x'", {ANY}),
