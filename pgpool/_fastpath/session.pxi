@@ -471,10 +471,6 @@ cdef class Relay:
         """The node id of a link index, or -1."""
         return self.c.links[index].node if 0 <= index < self.c.nlinks and self.c.links[index] != NULL else -1
 
-    def note_write(self):
-        """A statement that writes is sent under another name (EXECUTE)."""
-        relay_wrote(&self.c)
-
     def take_held_fatal(self):
         """Has the primary said good-bye to an idle client (see ``watch``)?"""
         held, self.c.held_fatal = self.c.held_fatal, 0

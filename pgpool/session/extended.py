@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgpool.backend.pool import PooledLink
 from pgpool.model import Dest, Effect, Kind, Reason, Route, State, Statement
 from pgpool.session import aside, own, refusal
 from pgpool.session.follow import close_idle_everywhere
 from pgpool.session.prepared import Prepared, no_room
 from pgpool.session.show_parse import parse as ours
-from pgpool.session.simple import carry, consequence, decide
+from pgpool.session.simple import carry, consequence, decide, executed
 from pgpool.session.state import Session
 from pgpool.session.unnamed import unnamed
 from pgpool.sql.analyze import analyze
@@ -45,7 +47,7 @@ def handle_parse(session: Session) -> None:
     if statement.kind in (Kind.POOL_SHOW, Kind.PGPOOL) and ours(statement.text):
         own.parse(session, name, statement.text)
         return
-    decided = Route.from_code(known) if known else decide(session, statement, text)
+    decided = Route.from_code(known) if known else settled(session, statement, text)
     if statement.kind is Kind.DROP and statement.name == "database":
         close_idle_everywhere(session)
     if not name and statement.kind is Kind.BEGIN and relay.segment_link() < 0:
@@ -92,7 +94,7 @@ def handle_bind(session: Session) -> None:
             refusal.refuse(session, error)
             return
         relay.look_up(prepared.text)
-        decided = decide(session, prepared.statement, prepared.text)
+        decided = settled(session, prepared.statement, prepared.text)
         if relay.segment_link() < 0:
             decided = aside.heed(session, prepared.statement, decided)
         bring_along(session, prepared.statement)
@@ -119,9 +121,15 @@ def handle_bind(session: Session) -> None:
         relay.note_portal(session.entry.links[node_id].link)
 
 
+def settled(session: Session, statement: Statement, text: bytes) -> Route:
+    """decide(), but EXECUTE in the extended protocol runs on the primary, whatever it executes."""
+    decided = decide(session, statement, text)
+    return replace(decided, dest=Dest.PRIMARY) if statement.kind is Kind.EXECUTE else decided
+
+
 def bring_along(session: Session, statement: Statement) -> None:
-    """EXECUTE in the extended protocol runs on the primary: what it executes must be known there."""
-    target = session.prepared.get(statement.name) if statement.kind is Kind.EXECUTE else None
+    """What an EXECUTE executes must be known on the primary."""
+    target = executed(session, statement)
     if target is not None and session.primary_id not in target.nodes:
         carry(session, target, session.primary)
 

@@ -70,8 +70,9 @@ def cursor_of(text: str) -> str:
 
 
 def decide(session: Session, statement: Statement, text: bytes) -> Route:
-    """Route the statement last looked up, and let the verdict table remember it."""
-    decided = session.decide(statement)
+    """Route the statement last looked up, and let the verdict table remember it. EXECUTE does what its statement does."""
+    prepared = executed(session, statement)
+    decided = session.decide(statement, prepared.statement if prepared else None)
     if session.relay.unsure and decided.dest is Dest.BALANCE:
         decided = Route(Dest.PRIMARY, Reason.UNPARSABLE, decided.effect | Effect.WRITE, decided.counter)
     if decided.dest is Dest.BALANCE and (learnt := was_refused(session.relay)):
@@ -83,6 +84,11 @@ def decide(session: Session, statement: Statement, text: bytes) -> Route:
     if session.routing.notes_locks:
         note_locks(session, statement)
     return decided
+
+
+def executed(session: Session, statement: Statement) -> Prepared | None:
+    """What an EXECUTE runs, as far as it is known."""
+    return session.prepared.get(statement.name) if statement.kind is Kind.EXECUTE else None
 
 
 def note_locks(session: Session, statement: Statement) -> None:
@@ -98,9 +104,8 @@ def note_written(session: Session, statement: Statement, decided: Route) -> None
     """dml_adaptive: this statement is about to run. Verdicts depend on what the transaction has written."""
     if not session.routing.adaptive:
         return
-    prepared = session.prepared.get(statement.name) if statement.kind is Kind.EXECUTE else None
-    if prepared is not None:
-        statement, decided = prepared.statement, session.decide(statement, prepared.statement)
+    if prepared := executed(session, statement):
+        statement = prepared.statement
     more = written_by(statement, decided, session.routing.relations)
     if more - session.written:
         session.written |= more
@@ -129,13 +134,8 @@ def place(session: Session, statement: Statement, decided: Route) -> PooledLink:
     home = session.entry.links[min(prepared.nodes, default=session.primary_id)]
     if statement.kind is Kind.DEALLOCATE:
         return session.primary if session.primary_id in prepared.nodes else home
-    wanted = session.decide(statement, prepared.statement)
-    pooled = session.link_for(wanted)
-    if pooled.link.node not in prepared.nodes and not carry(session, prepared, pooled):
-        pooled = home
-    if wanted.effect & Effect.WRITE:
-        session.relay.note_write()
-    return pooled
+    pooled = session.link_for(decided)
+    return home if pooled.link.node not in prepared.nodes and not carry(session, prepared, pooled) else pooled
 
 
 def carry(session: Session, prepared: Prepared, pooled: PooledLink) -> bool:
@@ -164,6 +164,8 @@ def carry(session: Session, prepared: Prepared, pooled: PooledLink) -> bool:
 def consequence(session: Session, statement: Statement, text: bytes) -> Callable[[bool], None] | None:
     """What a journaled statement means for the session once it has succeeded; None when nothing."""
     kind = statement.kind
+    if (prepared := executed(session, statement)) and prepared.statement.effect & Effect.JOURNAL:
+        return consequence(session, prepared.statement, prepared.text)
     if kind in (Kind.SET, Kind.RESET):
         return lambda ok: ok and setting_done(session, statement, text)
     if kind is Kind.SAVEPOINT:

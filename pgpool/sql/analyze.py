@@ -62,6 +62,8 @@ def _one(text: str, found: Sequence[Token], first: int, end: int, depth: int = 0
 
     token = found[first]
     if token.kind is Tok.WORD:
+        if token.value == "select" and not depth and (statement := setting.called(found[first:end])):
+            return statement
         if token.value in keywords.QUERY_STARTS or token.value in keywords.DML:
             return _query(text, found, first, end)
         handler = _HANDLERS.get(token.value)
@@ -150,6 +152,6 @@ def _several(parts: list[Statement]) -> Statement:
     if controls:
         effect |= Effect.PIN_TRANSACTION | Effect.JOURNAL
     # counted as the first part that is not a SELECT (measured with the incumbent)
-    counter = next((p.counter for p in parts if p.kind is not Kind.SELECT), Counter.SELECT)
+    counter = next((p.counter for p in parts if p.counter is not Counter.SELECT), Counter.SELECT)
     reason = Reason.MULTI_STATEMENT
     return Statement(Kind.MULTI, counter, False, reason, effect=effect, parts=tuple(parts))

@@ -7,13 +7,21 @@ PIN_SESSION does that, because a standby cannot be serializable at all.
 
 from __future__ import annotations
 
-from pgpool.model import Effect, Kind, Reason, Statement
-from pgpool.sql.tokens import Tok
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pgpool.model import Counter, Effect, Kind, Reason, Statement
+from pgpool.sql.tokens import Tok, Token
 from pgpool.sql.utility import Words, access_of, make, modes, unknown, variable
 
 _OFF = frozenset(("off", "false", "f", "no", "n", "0", "of", "fa", "fal", "fals"))
 _ON = frozenset(("on", "true", "tru", "tr", "t", "yes", "ye", "y", "1"))
 _OF_TRANSACTION = frozenset(("transaction_read_only", "transaction_isolation", "transaction_deferrable"))
+_CALL = ("select", "set_config", "(", "", ",", "", ",", "", ")")
+"""Words and punctuation of a call of set_config with three constants."""
+_NAME = re.compile(r"'([A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)*)'")
+_VALUE = re.compile(r"'[^'\\]*(?:''[^'\\]*)*'")
 
 
 def reset(words: Words) -> Statement:
@@ -127,3 +135,25 @@ def _variable_set(name: str, value: str, local: bool) -> Statement:
         effect = Effect.NONE
     access = "only" if name == "transaction_read_only" and value in _ON else ""
     return make(Kind.SET, Reason.SESSION_STATE, effect, name=name, local=local, access=access)
+
+
+def called(found: Sequence[Token]) -> Statement | None:
+    """SELECT [pg_catalog.]set_config('name', 'value', true|false), nothing else: SET or SET LOCAL in other words, so that a
+    standby is told of it too. None for anything else: expressions.set_config_effect says what that does to the session. The
+    settings of the transaction itself are left out, since they cannot be set once a query has run."""
+    tokens = list(found)
+    if [t[:2] for t in tokens[1:3]] == [(Tok.WORD, "pg_catalog"), (Tok.PUNCT, ".")]:
+        del tokens[1:3]
+    if len(tokens) != len(_CALL) or any(
+        t.value != word or t.kind not in (Tok.WORD, Tok.PUNCT) for t, word in zip(tokens, _CALL, strict=True) if word
+    ):
+        return None
+    name, value, local = tokens[3], tokens[5], tokens[7]
+    spelled = _NAME.fullmatch(name.value)
+    if spelled is None or not _VALUE.fullmatch(value.value) or local[:2] not in ((Tok.WORD, "true"), (Tok.WORD, "false")):
+        return None
+    key = spelled[1].lower()
+    if key in _OF_TRANSACTION:
+        return None
+    statement = _variable_set(key, value.value.strip("'").lower(), local.value == "true")
+    return replace(statement, counter=Counter.SELECT) if statement.effect is Effect.JOURNAL else None

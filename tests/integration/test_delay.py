@@ -24,6 +24,22 @@ def lagging(cluster):
         cluster.execute("DROP TABLE IF EXISTS behind")
 
 
+@pytest.fixture
+def delayed(cluster):
+    """delayed(text) sets recovery_min_apply_delay of the standby: it replays each commit that much later."""
+
+    def delayed(text: str) -> None:
+        cluster.standby.configure(recovery_min_apply_delay=text)
+        cluster.standby.reload()
+        shown = "SELECT current_setting('recovery_min_apply_delay')"
+        wait_until(lambda: cluster.standby.quick(shown) == text, "the setting")
+
+    cluster.wait_for_catchup()
+    yield delayed
+    delayed("0")
+    cluster.wait_for_catchup()
+
+
 def test_reads_leave_a_late_standby_and_come_back(shared, lagging):
     pgpool = shared(backend_weight0=0, delay_threshold=20_000, sr_check_period=1)
     notices: list[str] = []
@@ -50,6 +66,43 @@ def test_statement_level(shared, lagging):
         wait_until(lambda: where(conn, lagging) == "primary", "reads to leave the late standby")
         lagging.standby.execute("SELECT pg_wal_replay_resume()")
         wait_until(lambda: where(conn, lagging) == "standby", "reads to come back")
+
+
+def test_a_standby_that_replays_later(shared, cluster, table, delayed):
+    """recovery_min_apply_delay and delay_threshold_by_time: late for as long as it stays behind."""
+    name = table(rows="VALUES (1, 'x')")
+    pgpool = shared(backend_weight0=0, delay_threshold_by_time=200, sr_check_period=1)
+
+    def where_after_a_write() -> str:
+        cluster.primary.execute(f"UPDATE {name} SET t = t || 'x'")
+        return where(conn, cluster)
+
+    with pgpool.connect() as conn:
+        wait_until(lambda: where(conn, cluster) == "standby", "reads on the standby")
+        delayed("2s")
+        wait_until(lambda: where_after_a_write() == "primary", "reads to leave the late standby")
+        delayed("0")
+        wait_until(lambda: where_after_a_write() == "standby", "reads to come back")
+
+
+@pytest.mark.parametrize("statement_level", [False, True])
+def test_a_session_sees_its_writes_on_a_standby_that_replays_later(shared, cluster, table, delayed, statement_level):
+    name = table()
+    pgpool = shared(backend_weight0=0, disable_load_balance_on_write="lsn", statement_level_load_balance=statement_level)
+    with pgpool.connect() as conn:
+        wait_until(lambda: where(conn, cluster) == "standby", "reads on the standby")
+        delayed("1s")
+        for rows in (1, 2):
+            conn.execute(f"INSERT INTO {name} VALUES ({rows}, 'x')")
+            seen = conn.execute(f"SELECT count(*), inet_server_port() FROM {name}").fetchone()
+            assert seen == (rows, cluster.primary.port)
+
+        def on_the_standby() -> bool:
+            rows, port = conn.execute(f"SELECT count(*), inet_server_port() FROM {name}").fetchone()
+            assert rows == 2
+            return port == cluster.standby.port
+
+        wait_until(on_the_standby, "reads to come back when it has replayed the writes")
 
 
 def test_delays_from_a_command(make_pgpool, cluster, tmp_path):

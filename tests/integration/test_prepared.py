@@ -110,10 +110,13 @@ def test_describe_statement_answers_from_where_it_is(client):
 
 def test_sql_prepare(conn, cluster, table):
     name = table()
+    conn.prepare_threshold = None  # an EXECUTE in the extended protocol runs on the primary
     conn.execute("PREPARE r AS SELECT inet_server_port()")
     conn.execute(f"PREPARE w AS INSERT INTO {name} VALUES (1, 'x') RETURNING inet_server_port()")
     assert where(conn, cluster, "EXECUTE r") == "standby"
     conn.execute("BEGIN")
+    assert where(conn, cluster, "EXECUTE r") == "standby"
+    assert where(conn, cluster) == "standby"  # it counted as the read it is
     assert where(conn, cluster, "EXECUTE w") == "primary"
     assert where(conn, cluster, "EXECUTE r") == "primary"
     conn.execute("ROLLBACK")
@@ -127,6 +130,21 @@ def test_sql_prepare(conn, cluster, table):
     for name in ("r", "w"):
         with pytest.raises(psycopg.errors.InvalidSqlStatementName):
             conn.execute(f"EXECUTE {name}")
+
+
+def test_execute_does_what_its_statement_does(conn, table):
+    """It makes a temporary table that hides another, and pins the session."""
+    name = table(rows="VALUES (1, 'seen by all')")
+    body = f"BEGIN CREATE TEMP TABLE {name} (id int, t text); RETURN 1; END"
+    conn.execute(f"CREATE FUNCTION {name}_hide() RETURNS int LANGUAGE plpgsql AS '{body}'")
+    assert conn.execute(f"SELECT t FROM {name}").fetchone() == ("seen by all",)
+    conn.execute(f"PREPARE hide AS SELECT {name}_hide()")
+    conn.execute("EXECUTE hide")
+    assert conn.execute(f"SELECT t FROM {name}").fetchone() is None
+    conn.execute("PREPARE s AS SELECT set_config('my.own', 'set', false)")
+    conn.execute("EXECUTE s")
+    assert conn.execute("SELECT current_setting('my.own', true)").fetchone() == ("set",)
+    conn.execute(f"DROP FUNCTION {name}_hide()")
 
 
 def test_sql_prepare_with_parameters_and_types(conn, table):

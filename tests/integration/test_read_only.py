@@ -165,7 +165,7 @@ def test_refused(conn, table):
     """What would do other than it says there is refused, and the transaction fails."""
     name = table()
     for sql in (f"COMMIT; INSERT INTO {name} VALUES (1, 'x')", "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
-                "SELECT set_config('work_mem', '1MB', false)"):  # fmt: skip
+                "SELECT set_config('work_mem', '1MB'::text, false)"):  # fmt: skip
         for prepare in (False, True):
             conn.execute("BEGIN READ ONLY")
             with pytest.raises(psycopg.errors.FeatureNotSupported, match="read-only transaction on a standby"):
@@ -178,7 +178,10 @@ def test_refused(conn, table):
             assert leader(conn) == "primary"
     conn.execute("BEGIN READ ONLY")
     assert conn.execute("SELECT set_config('work_mem', '1MB', true)").fetchone() == ("1MB",)
+    conn.execute("SELECT set_config('my.own', 'kept', false)")
     conn.execute("COMMIT")
+    on_primary = "SELECT current_setting('work_mem') <> '1MB', current_setting('my.own') FROM pg_class LIMIT 1"
+    assert conn.execute(on_primary).fetchone() == (True, "kept")
 
 
 def test_pipelines(shared, cluster, table):

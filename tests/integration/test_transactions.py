@@ -5,7 +5,7 @@ import pytest
 from psycopg import pq
 
 from tests.support.nodes import where
-from tests.support.wire import RawClient, query
+from tests.support.wire import SYNC, RawClient, bind, describe, execute, parse, query
 
 pytestmark = pytest.mark.needs_pgpool
 
@@ -119,15 +119,85 @@ def test_set_before_the_standby_is_used(standby_reads, cluster):
         assert row == ("7MB", "0", cluster.standby.port)
 
 
+def setting(conn, name: str) -> tuple:
+    """Its value for the next read, and where that was."""
+    return conn.execute(f"SELECT current_setting('{name}', true), inet_server_port()").fetchone()
+
+
 def test_set_config_function_pins(conn, cluster):
     """set_config is volatile: it runs on the primary, and what it set must be seen by the next read."""
-    conn.execute("SELECT set_config('my.pin', 'set by function', false)")
-    assert conn.execute("SELECT current_setting('my.pin', true)").fetchone() == ("set by function",)
+    primary, standby = cluster.primary.port, cluster.standby.port
     conn.execute("BEGIN")
-    conn.execute("SELECT set_config('my.pin', 'local', true)")
-    assert conn.execute("SELECT current_setting('my.pin', true)").fetchone() == ("local",)
+    conn.execute("SELECT set_config('my.pin', %s, true)", ["local"], prepare=True)
+    assert setting(conn, "my.pin") == ("local", primary)
     conn.execute("ROLLBACK")
-    assert conn.execute("SELECT current_setting('my.pin', true)").fetchone() == ("set by function",)
+    assert setting(conn, "my.pin")[1] == standby
+    conn.execute("SELECT set_config('my.pin', 'a' || 'b', false)")
+    assert setting(conn, "my.pin") == ("ab", primary)
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_set_config_of_constants_is_a_set(conn, cluster, prepare):
+    standby = cluster.standby.port
+    run = lambda sql: conn.execute(sql, prepare=prepare)  # noqa: E731
+    assert run("SELECT set_config('my.own', 'session', false)").fetchone() == ("session",)
+    run("SELECT pg_catalog.set_config('my.other', 'it''s', false);")
+    assert setting(conn, "my.own") == ("session", standby)
+    assert setting(conn, "my.other") == ("it's", standby)
+    conn.execute("BEGIN")
+    run("SELECT set_config('my.own', 'local', true)")
+    assert setting(conn, "my.own") == ("local", standby)
+    conn.execute("SAVEPOINT s")
+    run("SELECT set_config('my.other', 'undone', false)")
+    assert setting(conn, "my.other") == ("undone", standby)
+    conn.execute("ROLLBACK TO s")
+    assert setting(conn, "my.other") == ("it's", standby)
+    conn.execute("COMMIT")
+    assert setting(conn, "my.own") == ("session", standby)
+    with pytest.raises(psycopg.errors.UndefinedObject):
+        run("SELECT set_config('nonsense', 'x', false)")
+    assert setting(conn, "my.own") == ("session", standby)
+
+
+def test_set_config_in_company(conn, cluster):
+    """What is not a call of its own: prepared, in a cursor, in COPY; and several in one string."""
+    conn.execute("SELECT set_config('my.own', 'a', false); SELECT set_config('my.other', 'b', false); SELECT 1")
+    assert setting(conn, "my.own") == ("a", cluster.standby.port)
+    assert setting(conn, "my.other") == ("b", cluster.standby.port)
+    conn.execute("PREPARE p AS SELECT set_config('my.own', 'c', false)")
+    conn.execute("EXECUTE p")
+    assert setting(conn, "my.own")[0] == "c"
+    conn.execute("DISCARD ALL")
+    with conn.cursor().copy("COPY (SELECT set_config('my.own', 'd', false)) TO STDOUT") as copy:
+        assert list(copy.rows()) == [("d",)]
+    assert setting(conn, "my.own")[0] == "d"
+    conn.execute("DISCARD ALL")
+    conn.execute("BEGIN")
+    conn.execute("DECLARE c CURSOR FOR SELECT set_config('my.own', 'e', true)")
+    conn.execute("FETCH c")
+    assert setting(conn, "my.own")[0] == "e"
+    conn.execute("COMMIT")
+
+
+def test_set_config_by_portals(standby_reads, cluster):
+    """With a limit of rows, in a named portal, in a batch that fails later, and not executed at all."""
+    ask = "SELECT current_setting('my.own', true), inet_server_port()"
+
+    def own(client) -> list[bytes]:
+        return next(m.columns for m in client.ask(query(ask)) if m.kind == "D")
+
+    port = str(cluster.standby.port).encode()
+    with RawClient.login(standby_reads) as client:
+        for portal, limit in (("", 0), ("", 1), ("p", 0), ("p", 1)):
+            value = f"{portal}{limit}"
+            text = f"SELECT set_config('my.own', 'v{value}', false)"
+            client.ask(parse(text), bind("", portal), describe("P", portal), execute(portal, limit), SYNC)
+            assert own(client) == [b"v" + value.encode(), port]
+        lost = "SELECT set_config('my.own', 'lost', false)"
+        client.ask(parse(lost), bind(), execute(), parse("SELECT 1/0"), bind(), execute(), SYNC)
+        assert own(client) == [b"vp1", port]
+        client.ask(parse(lost), bind(), SYNC)
+        assert own(client) == [b"vp1", port]
 
 
 def test_set_in_multi_statement_is_seen(conn):

@@ -84,7 +84,7 @@ def test_what_must_not_be_missed_is_never_remembered(text: str, state: State) ->
     "text",
     [
         *("COMMIT; INSERT INTO t VALUES (1)", "ROLLBACK; BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 1"),
-        *("SELECT 1; DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT 1", "SELECT set_config('a.b', 'c', false)"),
+        *("SELECT 1; DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT 1", "SELECT set_config('a.b', $1, false)"),
         "DO 'SET a.b = 1'",
     ],
 )
@@ -94,7 +94,7 @@ def test_what_does_not_fit(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["DECLARE c CURSOR FOR SELECT 1", "DECLARE c CURSOR WITHOUT HOLD FOR SELECT 'with hold'",
-                                  "SELECT set_config('a.b', 'c', true)"])  # fmt: skip
+                                  "SELECT set_config('a.b', 'c', false)", "SELECT set_config('a.b', $1, true)"])  # fmt: skip
 def test_what_fits(text: str) -> None:
     assert not unfit(analyze(text))
 

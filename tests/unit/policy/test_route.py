@@ -276,12 +276,14 @@ def test_a_position_is_asked_for_last() -> None:
 
 def test_set_config_is_never_remembered() -> None:
     for text, effect in (
-        ("SELECT set_config('a.b', 'c', true)", Effect.PIN_TRANSACTION),
-        ("SELECT set_config('a.b', 'c', false)", Effect.PIN_SESSION),
-        ("SELECT set_config('a.b', 'c', $1)", Effect.PIN_SESSION),
+        ("SELECT set_config('a.b', $1, true)", Effect.PIN_TRANSACTION | Effect.WRITE),
+        ("SELECT set_config('a.b', $1, false)", Effect.PIN_SESSION | Effect.WRITE),
+        ("SELECT set_config('a.b', 'c', $1)", Effect.PIN_SESSION | Effect.WRITE),
+        ("SELECT set_config('a.b', 'c', true)", Effect.JOURNAL),
+        ("SELECT set_config('a.b', 'c', false)", Effect.JOURNAL),
     ):
         found = decided(text)
-        assert (found.dest, found.effect, found.cacheable) == (Dest.PRIMARY, effect | Effect.WRITE, False)
+        assert (found.dest, found.effect, found.cacheable) == (Dest.PRIMARY, effect, False)
     assert not decided("INSERT INTO t SELECT set_config('a.b', 'c', true)").cacheable
 
 

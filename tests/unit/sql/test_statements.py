@@ -34,6 +34,8 @@ from pgpool.sql.analyze import analyze
         ("SET CONSTRAINTS ALL DEFERRED", Kind.SET, "constraints", True),
         ("SET session TO 1", Kind.SET, "session", False),
         ("SET local = 1", Kind.SET, "local", False),
+        ("SELECT set_config('Work_Mem', '1MB', false)", Kind.SET, "work_mem", False),
+        ("SELECT pg_catalog.set_config('a.B', '', TRUE)", Kind.SET, "a.b", True),
         ("RESET ALL", Kind.RESET, "", False),
         ("RESET SESSION AUTHORIZATION", Kind.RESET, "session_authorization", False),
         ("RESET Work_Mem", Kind.RESET, "work_mem", False),
