@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -115,14 +116,17 @@ class Prober:
             on_wake=self._on_wake,
         )
 
-    def ask_recovery(self, backend: BackendConf) -> tuple[bool | None, str, bool]:
-        """(pg_is_in_recovery(), '', False), or (None, why not, was it the login that was refused)."""
+    def ask_recovery(self, backend: BackendConf, limit: float = math.inf) -> tuple[bool | None, str, bool]:
+        """(pg_is_in_recovery(), '', False), or (None, why not, was it the login that was refused).
+
+        ``limit`` shortens the time it may take, in seconds.
+        """
         user, password, database = self.account()
         if not user:
             return None, "neither sr_check_user nor health_check_user is set", True
-        link = None
+        limit, link = min(limit, self.limit()), None
         try:
-            link = self.connect(backend, user, password, database, time.monotonic() + self.limit())
+            link = self.connect(backend, user, password, database, time.monotonic() + limit, max(1, int(limit * 1000)))
             return simple_query(link.channel, "SELECT pg_is_in_recovery()", backend.id) == [["t"]], "", False
         except PgpoolError as err:
             return None, reason_of(err), refused_login(err)

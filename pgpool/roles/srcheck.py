@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..backend.connect import simple_query
-from ..errors import PgpoolError
+from ..errors import BackendFailed, PgpoolError
 from ..model import ClusterMode
 from ..policy.balance import in_time
 from ..policy.failover import Answer, Rules, choose_primary, false_primaries
@@ -43,6 +43,8 @@ WHAT = "worker child process"
 """What the parent calls this process in the log."""
 CALM = 0.25
 """Seconds between two rounds at least."""
+LEAST_PATIENCE = 2.0
+"""Seconds in which a node must answer at least, however short the period and however many the nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
             worker.check()
         elif worker.urgent:
             worker.urgent = False
-        worker.pause(period or None)
+        worker.pause(max(CALM, worker.began + period - time.monotonic()) if period else None)
 
 
 class SrCheck(Loop):
@@ -90,44 +92,71 @@ class SrCheck(Loop):
     _disowned: tuple[str, ...] = ()
     """What was told of primaries that own some standbys only."""
 
-    _last = 0.0
+    began = 0.0
     """When the last round began (time.monotonic)."""
+    _hopeless = False
+    """The nodes that are asked now did not answer last time: a check that is wanted at once does not wait for them."""
+
+    def on_wake(self) -> None:
+        super().on_wake()
+        if self.urgent and self._hopeless:
+            raise BackendFailed(-1, "gave up asking a silent node", detail="another check is wanted at once")
 
     def check(self) -> None:
-        """One round. One that a session asked for begins at least ``CALM`` after the last: they ask in crowds."""
-        while self.urgent and (left := self._last + CALM - time.monotonic()) > 0:
+        """One round. One that a session asked for begins at least ``CALM`` after the last: they ask in crowds.
+
+        What the nodes say that answered last time is acted upon before the others are asked.
+        """
+        while self.urgent and (left := self.began + CALM - time.monotonic()) > 0:
             if sockets.wait([self.wakeup_fd], left):
                 self.on_wake()
-        self.urgent, self._last = False, time.monotonic()
-        user, password, database = self.prober.account()
-        if not user:
+        self.urgent, self.began = False, time.monotonic()
+        if not self.prober.account()[0]:
             return
+        views = self.shared.node_views(self.settings)
+        down = [node.id for node in views if not node.usable]
+        usable = [node.id for node in views if node.usable]
+        later = [node_id for node_id in usable if node_id in self._silent]
+        positions = self._ask_all([node_id for node_id in usable if node_id not in self._silent])
+        primary = self._conclude(positions, down)
+        self._hopeless = True
+        try:
+            more = self._ask_all(later)
+        finally:
+            self._hopeless = False
+        if more:
+            primary = self._conclude(positions + more, down)
+        self._silent = frozenset(usable) - {p.node_id for p in positions + more}
+        if primary < 0:
+            self._look_outside()
+
+    def _ask_all(self, node_ids: list[int]) -> list[Position]:
+        """What these nodes say. One that does not answer in its share of the period has no more to say in this round."""
         positions: list[Position] = []
-        silent, down = set(), []
-        for node in self.shared.node_views(self.settings):
-            if not node.usable:
-                down.append(node.id)
-                continue
-            backend = self.settings.backends[node.id]
+        patience = max(LEAST_PATIENCE, self.settings.sr_check_period / max(1, len(self.settings.backends)))
+        for node_id in node_ids:
+            if self.urgent and self._hopeless:
+                break
             try:
-                positions.append(self._ask(backend, user, password, database))
+                positions.append(self._ask(self.settings.backends[node_id], min(patience, self.prober.limit())))
             except PgpoolError as err:
-                silent.add(node.id)
-                level = DEBUG1 if node.id in self._silent else WARNING
                 log.log(
-                    level,
-                    f"failed to check the replication of node {node.id}",
+                    DEBUG1 if node_id in self._silent else WARNING,
+                    f"failed to check the replication of node {node_id}",
                     detail=reason_of(err),
                     hint="check sr_check_user and sr_check_password" if refused_login(err) else None,
                 )
-        self._silent = frozenset(silent)
+        return positions
+
+    def _conclude(self, positions: list[Position], down: list[int]) -> int:
+        """Put what was seen into the nodes' cells; who is the primary, -1 when nobody is that is in use."""
         before = self._lagging()
-        for node_id in silent:
+        for node_id in {b.id for b in self.settings.backends if b.used} - {p.node_id for p in positions} - set(down):
             self.shared.nodes[node_id].forget_delay()
-        if self._note(positions, down) < 0:
-            self._look_outside()
+        primary = self._note(positions, down)
         if self._lagging() != before:
             self.shared.bump_epoch()  # sessions choose anew where they read
+        return primary
 
     def _lagging(self) -> set[int]:
         """Standbys that may answer no reads now."""
@@ -138,9 +167,9 @@ class SrCheck(Loop):
     def _routing(self) -> RoutingSettings:
         return RoutingSettings(delay_limit=delay_limit(self.settings))
 
-    def _ask(self, backend: BackendConf, user: str, password: str, database: str) -> Position:
-        deadline = time.monotonic() + max(self.prober.limit(), 1.0)
-        link = self.prober.connect(backend, user, password, database, deadline)
+    def _ask(self, backend: BackendConf, limit: float) -> Position:
+        deadline = time.monotonic() + limit
+        link = self.prober.connect(backend, *self.prober.account(), deadline, max(1, int(limit * 1000)))
         try:
             [[recovering, lsn]] = simple_query(link.channel, _POSITION, backend.id)
             senders, upstream = {}, None
