@@ -153,15 +153,17 @@ class Prober:
                 hang_up(link)
 
 
-def split_upstream(status: str, conninfo: str) -> tuple[str, int] | None:
-    """(host, port) that a standby streams from, out of a row of pg_stat_wal_receiver; None when it does not stream."""
+def split_upstream(status: str, conninfo: str) -> tuple[tuple[str, int] | None, str]:
+    """(host, port) that a standby streams from, and the application_name by which it does, out of a row of
+    pg_stat_wal_receiver; None and '' when it does not stream, or does not say."""
     if status != "streaming" or not conninfo:
-        return None
+        return None, ""
     try:
         parts = conninfo_to_dict(conninfo)
-        return str(parts.get("host") or parts.get("hostaddr") or ""), int(parts.get("port") or 5432)
+        place = str(parts.get("host") or parts.get("hostaddr") or ""), int(parts.get("port") or 5432)
     except (psycopg.Error, ValueError):
-        return None
+        return None, ""
+    return place, str(parts.get("application_name") or parts.get("fallback_application_name") or "")
 
 
 def hang_up(link: Login) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..backend.connect import simple_query
@@ -54,6 +56,8 @@ class Sender:
     state: str
     sync_state: str
     lag: int
+    alone: bool = True
+    """No other row has its application_name."""
 
 
 _NO_SENDER = Sender("", "", 0)
@@ -69,6 +73,8 @@ class Position:
     senders: dict[str, Sender]
     upstream: tuple[str, int] | None = None
     """(host, port) that a standby streams from, looked at for detach_false_primary only."""
+    name: str = ""
+    """The application_name with which a standby streams, looked at where none is configured."""
 
 
 def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
@@ -92,6 +98,8 @@ class SrCheck(Loop):
     _disowned: tuple[str, ...] = ()
     """What was told of primaries that own some standbys only."""
 
+    _names: Mapping[int, str] = MappingProxyType({})
+    """How the primary knows the standbys without backend_application_name, as they said themselves."""
     began = 0.0
     """When the last round began (time.monotonic)."""
     _hopeless = False
@@ -172,18 +180,20 @@ class SrCheck(Loop):
         link = self.prober.connect(backend, *self.prober.account(), deadline, max(1, int(limit * 1000)))
         try:
             [[recovering, lsn]] = simple_query(link.channel, _POSITION, backend.id)
-            senders, upstream = {}, None
+            senders: dict[str, Sender] = {}
+            upstream, known_as = None, ""
             if recovering == "f":
                 for name, state, sync_state, lag in simple_query(link.channel, _STANDBYS, backend.id):
-                    senders[name or ""] = Sender(state or "", sync_state or "", int(lag or 0))
-            elif self.settings.detach_false_primary:
+                    alone = name not in senders
+                    senders[name or ""] = Sender(state or "", sync_state or "", int(lag or 0), alone)
+            elif self.settings.detach_false_primary or not backend.application_name:
                 for status, conninfo in simple_query(link.channel, _UPSTREAM, backend.id):
-                    upstream = split_upstream(status or "", conninfo or "")
+                    upstream, known_as = split_upstream(status or "", conninfo or "")
         except ValueError:
             raise PgpoolError("the backend's answer has another shape than expected") from None
         finally:
             hang_up(link)
-        return Position(backend.id, recovering == "t", int(lsn or 0), senders, upstream)
+        return Position(backend.id, recovering == "t", int(lsn or 0), senders, upstream, known_as)
 
     def _look_outside(self) -> None:
         """No node in use is the primary: is one of those that are kept out? The parent looks closer."""
@@ -214,6 +224,7 @@ class SrCheck(Loop):
             log.log(LOG, f"node {found.primary} is the primary now, it was node {current}")
             self.ask_parent(RequestKind.FIND_PRIMARY, (found.primary,))
         primary = next((p for p in positions if p.node_id == found.primary), None)
+        self._names = {**self._names, **{p.node_id: p.name for p in positions if p.name}}
         told = self._from_source(found.primary) if self.settings.replication_delay_source_cmd else None
         for position in positions:
             if primary is not None:
@@ -238,9 +249,12 @@ class SrCheck(Loop):
         return false
 
     def _sender(self, node_id: int, primary: Position | None) -> Sender:
-        """What the primary says of a standby, found by its application_name."""
+        """What the primary says of a standby, found by its application_name: the configured one, else the one by which it
+        streams, when no other node or standby has it."""
         name = self.settings.backends[node_id].application_name
-        return primary.senders.get(name, _NO_SENDER) if primary is not None and name else _NO_SENDER
+        known = name or self._names.get(node_id, "")
+        sender = primary.senders.get(known, _NO_SENDER) if primary is not None and known else _NO_SENDER
+        return sender if name or (sender.alone and [*self._names.values()].count(known) == 1) else _NO_SENDER
 
     def _from_source(self, primary: int) -> dict[int, int]:
         """What replication_delay_source_cmd says: node id -> microseconds; a node it calls down, or about which it says

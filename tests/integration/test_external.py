@@ -175,3 +175,16 @@ def test_a_promotion_is_seen_though_another_node_hangs(make_pgpool, own_cluster:
 
     wait_until(written, "the new primary to be used")
     assert new.value("SELECT to_regclass('written') IS NOT NULL")
+
+
+def test_a_standby_is_discovered_without_a_configured_name(make_pgpool, own_cluster: Cluster):
+    """It says itself how pg_stat_replication calls it; when a second standby has that name, nobody knows which is which."""
+    unnamed = {f"backend_application_name{number}": "" for number in (0, 1)}
+    pgpool = make_pgpool({**EXTERNAL, **unnamed}, nodes=[*own_cluster.nodes])
+
+    def states() -> list[str]:
+        return [row["replication_state"] for row in pgpool.show("pool_nodes")]
+
+    wait_until(lambda: states() == ["", "streaming"], "the standby to be found")
+    own_cluster.add_standby("server1")
+    wait_until(lambda: states() == ["", ""], "the doubt")
