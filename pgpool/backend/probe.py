@@ -33,10 +33,13 @@ class Prober:
         self._settings = settings
         self._secret = secret
 
-    def status(self, backend: BackendConf) -> str:
-        """``up`` when the postmaster takes connections, else ``down`` (starting, stopping, silent, not there)."""
+    def status(self, backend: BackendConf, *, out: bool = False) -> str:
+        """``up`` when the postmaster takes connections, else ``down`` (starting, stopping, silent, not there).
+
+        ``out``: the node is not in use, and most likely does not answer; it gets ``LEAST_TIMEOUT`` only.
+        """
         health = backend.health_check
-        target = self._target(backend, user=health.user or "postgres", dbname=health.database or "postgres")
+        target = self._target(backend, out, user=health.user or "postgres", dbname=health.database or "postgres")
         try:
             answer = psycopg.pq.PGconn.ping(target.encode())
         except psycopg.Error:
@@ -49,6 +52,7 @@ class Prober:
         limit = self._timeout(backend) * 1000
         target = self._target(
             backend,
+            False,
             user=s.sr_check_user,
             password=self._secret(s.sr_check_user, s.sr_check_password),
             dbname=s.sr_check_database or "postgres",
@@ -79,12 +83,13 @@ class Prober:
         files = {"sslrootcert": root, "sslcert": s.resolve(backend.sslcert), "sslkey": s.resolve(backend.sslkey)}
         return {"sslmode": mode, **({k: v for k, v in files.items() if v} if mode != "disable" else {})}
 
-    def _target(self, backend: BackendConf, **more: str) -> str:
+    def _target(self, backend: BackendConf, hasty: bool, **more: str) -> str:
+        timeout = LEAST_TIMEOUT if hasty else self._timeout(backend)
         return make_conninfo(
             host=backend.hostname or DEFAULT_SOCKET_DIR,
             port=backend.port,
-            connect_timeout=self._timeout(backend),
-            tcp_user_timeout=self._timeout(backend) * 1000,
+            connect_timeout=timeout,
+            tcp_user_timeout=timeout * 1000,
             fallback_application_name="pgpool",
             **self._encryption(backend),
             **{key: value for key, value in more.items() if value},

@@ -58,7 +58,8 @@ ROWS = (
           "Data directory of the backend; needed by online recovery and handed to the failover commands.",
           indexing=BACKEND),
     Param("backend_application_name", STRING, "", RELOAD, BACKENDS,
-          "application_name with which this standby's WAL receiver connects to the primary.",
+          "application_name with which this standby's WAL receiver connects to the primary. Empty: the standby is asked "
+          "(ours; sr_check_user needs pg_monitor), and the name counts when no other standby has it.",
           indexing=BACKEND, since="4.1"),
     Param("backend_flag", STRING, "ALLOW_TO_FAILOVER", RELOAD, BACKENDS,
           "ALLOW_TO_FAILOVER or DISALLOW_TO_FAILOVER, and ALWAYS_PRIMARY, joined by |.",

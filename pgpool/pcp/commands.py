@@ -61,8 +61,7 @@ def _node_info(desk: Desk, payload: bytes) -> bytes:
     for view in views:
         if node_id not in (-1, view.id):
             continue
-        backend, role = settings.backends[view.id], show_tables.role_text(view.role)
-        pg_status, pg_role = show_tables.pg_columns(backend, role, settings, probe)
+        pg_status, pg_role = show_tables.pg_columns(view, settings, probe)
         delay = shared.nodes[view.id].delay()
         info = pcp.NodeInfo(
             view.hostname, view.port, int(view.state), view.quarantined, pg_status, weights[view.id], int(view.role),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -115,14 +116,17 @@ class Prober:
             on_wake=self._on_wake,
         )
 
-    def ask_recovery(self, backend: BackendConf) -> tuple[bool | None, str, bool]:
-        """(pg_is_in_recovery(), '', False), or (None, why not, was it the login that was refused)."""
+    def ask_recovery(self, backend: BackendConf, limit: float = math.inf) -> tuple[bool | None, str, bool]:
+        """(pg_is_in_recovery(), '', False), or (None, why not, was it the login that was refused).
+
+        ``limit`` shortens the time it may take, in seconds.
+        """
         user, password, database = self.account()
         if not user:
             return None, "neither sr_check_user nor health_check_user is set", True
-        link = None
+        limit, link = min(limit, self.limit()), None
         try:
-            link = self.connect(backend, user, password, database, time.monotonic() + self.limit())
+            link = self.connect(backend, user, password, database, time.monotonic() + limit, max(1, int(limit * 1000)))
             return simple_query(link.channel, "SELECT pg_is_in_recovery()", backend.id) == [["t"]], "", False
         except PgpoolError as err:
             return None, reason_of(err), refused_login(err)
@@ -149,15 +153,17 @@ class Prober:
                 hang_up(link)
 
 
-def split_upstream(status: str, conninfo: str) -> tuple[str, int] | None:
-    """(host, port) that a standby streams from, out of a row of pg_stat_wal_receiver; None when it does not stream."""
+def split_upstream(status: str, conninfo: str) -> tuple[tuple[str, int] | None, str]:
+    """(host, port) that a standby streams from, and the application_name by which it does, out of a row of
+    pg_stat_wal_receiver; None and '' when it does not stream, or does not say."""
     if status != "streaming" or not conninfo:
-        return None
+        return None, ""
     try:
         parts = conninfo_to_dict(conninfo)
-        return str(parts.get("host") or parts.get("hostaddr") or ""), int(parts.get("port") or 5432)
+        place = str(parts.get("host") or parts.get("hostaddr") or ""), int(parts.get("port") or 5432)
     except (psycopg.Error, ValueError):
-        return None
+        return None, ""
+    return place, str(parts.get("application_name") or parts.get("fallback_application_name") or "")
 
 
 def hang_up(link: Login) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +33,9 @@ ADDED = "added by a reload"
 """Why a node is down that is new in the configuration."""
 OUTSIDE_KNOCK = 1.0
 """Longest time to wait for a node that is not in use (seconds): those in use wait for the search."""
+FIRST_PATIENCE = 2.0
+"""Somebody else has moved the primary (failover_owner): longest time to wait for a node in use, in seconds, doubled each
+time no primary is found. Where pgpool moves it, a slow primary gets its full time before another is believed."""
 
 
 class Boss(Protocol):
@@ -58,6 +62,7 @@ class Census:
     def __init__(self, boss: Boss):
         self._boss = boss
         self._last: Answer | None = None
+        self._patience = FIRST_PATIENCE
         self.refused: tuple[int, ...] = ()
         """Nodes in use that said last time they are primaries, and have another history."""
         self.cannot_ask_told = False
@@ -69,11 +74,12 @@ class Census:
             return self._cannot_ask(nodes, rules, "sr_check_user is not set")
         answers: dict[int, Answer] = {}
         refusals = 0
+        patience = self._patience if rules.external and not self.fresh else math.inf
         usable = [node for node in nodes if node.usable]
         for node in usable:
             log.log(level, f"find_primary_node: checking backend no {node.id}")
             backend = self._boss.settings.backends[node.id]
-            in_recovery, why, refused = prober.ask_recovery(backend)
+            in_recovery, why, refused = prober.ask_recovery(backend, patience)
             timeline, system, _ = prober.identity(backend) if in_recovery is False else (0, "", False)
             answers[node.id] = Answer(node.id, in_recovery, timeline, system)
             refusals += refused
@@ -85,6 +91,7 @@ class Census:
                     shared.set_primary(-1)
         found = choose_primary(tuple(answers.values()), shared.primary_id, rules, self._last)
         self._tell(found, answers)
+        self._patience = self._patience * 2 if found.primary < 0 else FIRST_PATIENCE
         if found.primary < 0 and refusals == len(usable):
             return self._cannot_ask(nodes, rules, "every backend refused the login of sr_check_user")
         if found.primary >= 0 and answers[found.primary].system:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..backend.connect import simple_query
-from ..errors import PgpoolError
+from ..errors import BackendFailed, PgpoolError
 from ..model import ClusterMode
 from ..policy.balance import in_time
 from ..policy.failover import Answer, Rules, choose_primary, false_primaries
@@ -43,6 +45,8 @@ WHAT = "worker child process"
 """What the parent calls this process in the log."""
 CALM = 0.25
 """Seconds between two rounds at least."""
+LEAST_PATIENCE = 2.0
+"""Seconds in which a node must answer at least, however short the period and however many the nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Sender:
     state: str
     sync_state: str
     lag: int
+    alone: bool = True
+    """No other row has its application_name."""
 
 
 _NO_SENDER = Sender("", "", 0)
@@ -67,6 +73,8 @@ class Position:
     senders: dict[str, Sender]
     upstream: tuple[str, int] | None = None
     """(host, port) that a standby streams from, looked at for detach_false_primary only."""
+    name: str = ""
+    """The application_name with which a standby streams, looked at where none is configured."""
 
 
 def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
@@ -81,7 +89,7 @@ def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
             worker.check()
         elif worker.urgent:
             worker.urgent = False
-        worker.pause(period or None)
+        worker.pause(max(CALM, worker.began + period - time.monotonic()) if period else None)
 
 
 class SrCheck(Loop):
@@ -90,44 +98,73 @@ class SrCheck(Loop):
     _disowned: tuple[str, ...] = ()
     """What was told of primaries that own some standbys only."""
 
-    _last = 0.0
+    _names: Mapping[int, str] = MappingProxyType({})
+    """How the primary knows the standbys without backend_application_name, as they said themselves."""
+    began = 0.0
     """When the last round began (time.monotonic)."""
+    _hopeless = False
+    """The nodes that are asked now did not answer last time: a check that is wanted at once does not wait for them."""
+
+    def on_wake(self) -> None:
+        super().on_wake()
+        if self.urgent and self._hopeless:
+            raise BackendFailed(-1, "gave up asking a silent node", detail="another check is wanted at once")
 
     def check(self) -> None:
-        """One round. One that a session asked for begins at least ``CALM`` after the last: they ask in crowds."""
-        while self.urgent and (left := self._last + CALM - time.monotonic()) > 0:
+        """One round. One that a session asked for begins at least ``CALM`` after the last: they ask in crowds.
+
+        What the nodes say that answered last time is acted upon before the others are asked.
+        """
+        while self.urgent and (left := self.began + CALM - time.monotonic()) > 0:
             if sockets.wait([self.wakeup_fd], left):
                 self.on_wake()
-        self.urgent, self._last = False, time.monotonic()
-        user, password, database = self.prober.account()
-        if not user:
+        self.urgent, self.began = False, time.monotonic()
+        if not self.prober.account()[0]:
             return
+        views = self.shared.node_views(self.settings)
+        down = [node.id for node in views if not node.usable]
+        usable = [node.id for node in views if node.usable]
+        later = [node_id for node_id in usable if node_id in self._silent]
+        positions = self._ask_all([node_id for node_id in usable if node_id not in self._silent])
+        primary = self._conclude(positions, down)
+        self._hopeless = True
+        try:
+            more = self._ask_all(later)
+        finally:
+            self._hopeless = False
+        if more:
+            primary = self._conclude(positions + more, down)
+        self._silent = frozenset(usable) - {p.node_id for p in positions + more}
+        if primary < 0:
+            self._look_outside()
+
+    def _ask_all(self, node_ids: list[int]) -> list[Position]:
+        """What these nodes say. One that does not answer in its share of the period has no more to say in this round."""
         positions: list[Position] = []
-        silent, down = set(), []
-        for node in self.shared.node_views(self.settings):
-            if not node.usable:
-                down.append(node.id)
-                continue
-            backend = self.settings.backends[node.id]
+        patience = max(LEAST_PATIENCE, self.settings.sr_check_period / max(1, len(self.settings.backends)))
+        for node_id in node_ids:
+            if self.urgent and self._hopeless:
+                break
             try:
-                positions.append(self._ask(backend, user, password, database))
+                positions.append(self._ask(self.settings.backends[node_id], min(patience, self.prober.limit())))
             except PgpoolError as err:
-                silent.add(node.id)
-                level = DEBUG1 if node.id in self._silent else WARNING
                 log.log(
-                    level,
-                    f"failed to check the replication of node {node.id}",
+                    DEBUG1 if node_id in self._silent else WARNING,
+                    f"failed to check the replication of node {node_id}",
                     detail=reason_of(err),
                     hint="check sr_check_user and sr_check_password" if refused_login(err) else None,
                 )
-        self._silent = frozenset(silent)
+        return positions
+
+    def _conclude(self, positions: list[Position], down: list[int]) -> int:
+        """Put what was seen into the nodes' cells; who is the primary, -1 when nobody is that is in use."""
         before = self._lagging()
-        for node_id in silent:
+        for node_id in {b.id for b in self.settings.backends if b.used} - {p.node_id for p in positions} - set(down):
             self.shared.nodes[node_id].forget_delay()
-        if self._note(positions, down) < 0:
-            self._look_outside()
+        primary = self._note(positions, down)
         if self._lagging() != before:
             self.shared.bump_epoch()  # sessions choose anew where they read
+        return primary
 
     def _lagging(self) -> set[int]:
         """Standbys that may answer no reads now."""
@@ -138,23 +175,25 @@ class SrCheck(Loop):
     def _routing(self) -> RoutingSettings:
         return RoutingSettings(delay_limit=delay_limit(self.settings))
 
-    def _ask(self, backend: BackendConf, user: str, password: str, database: str) -> Position:
-        deadline = time.monotonic() + max(self.prober.limit(), 1.0)
-        link = self.prober.connect(backend, user, password, database, deadline)
+    def _ask(self, backend: BackendConf, limit: float) -> Position:
+        deadline = time.monotonic() + limit
+        link = self.prober.connect(backend, *self.prober.account(), deadline, max(1, int(limit * 1000)))
         try:
             [[recovering, lsn]] = simple_query(link.channel, _POSITION, backend.id)
-            senders, upstream = {}, None
+            senders: dict[str, Sender] = {}
+            upstream, known_as = None, ""
             if recovering == "f":
                 for name, state, sync_state, lag in simple_query(link.channel, _STANDBYS, backend.id):
-                    senders[name or ""] = Sender(state or "", sync_state or "", int(lag or 0))
-            elif self.settings.detach_false_primary:
+                    alone = name not in senders
+                    senders[name or ""] = Sender(state or "", sync_state or "", int(lag or 0), alone)
+            elif self.settings.detach_false_primary or not backend.application_name:
                 for status, conninfo in simple_query(link.channel, _UPSTREAM, backend.id):
-                    upstream = split_upstream(status or "", conninfo or "")
+                    upstream, known_as = split_upstream(status or "", conninfo or "")
         except ValueError:
             raise PgpoolError("the backend's answer has another shape than expected") from None
         finally:
             hang_up(link)
-        return Position(backend.id, recovering == "t", int(lsn or 0), senders, upstream)
+        return Position(backend.id, recovering == "t", int(lsn or 0), senders, upstream, known_as)
 
     def _look_outside(self) -> None:
         """No node in use is the primary: is one of those that are kept out? The parent looks closer."""
@@ -185,6 +224,7 @@ class SrCheck(Loop):
             log.log(LOG, f"node {found.primary} is the primary now, it was node {current}")
             self.ask_parent(RequestKind.FIND_PRIMARY, (found.primary,))
         primary = next((p for p in positions if p.node_id == found.primary), None)
+        self._names = {**self._names, **{p.node_id: p.name for p in positions if p.name}}
         told = self._from_source(found.primary) if self.settings.replication_delay_source_cmd else None
         for position in positions:
             if primary is not None:
@@ -209,9 +249,12 @@ class SrCheck(Loop):
         return false
 
     def _sender(self, node_id: int, primary: Position | None) -> Sender:
-        """What the primary says of a standby, found by its application_name."""
+        """What the primary says of a standby, found by its application_name: the configured one, else the one by which it
+        streams, when no other node or standby has it."""
         name = self.settings.backends[node_id].application_name
-        return primary.senders.get(name, _NO_SENDER) if primary is not None and name else _NO_SENDER
+        known = name or self._names.get(node_id, "")
+        sender = primary.senders.get(known, _NO_SENDER) if primary is not None and known else _NO_SENDER
+        return sender if name or (sender.alone and [*self._names.values()].count(known) == 1) else _NO_SENDER
 
     def _from_source(self, primary: int) -> dict[int, int]:
         """What replication_delay_source_cmd says: node id -> microseconds; a node it calls down, or about which it says

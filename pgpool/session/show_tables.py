@@ -54,8 +54,8 @@ UNKNOWN = "unknown"
 class NodeProbe(Protocol):
     """Asks a backend itself, now. Neither method raises."""
 
-    def status(self, backend: BackendConf) -> str:
-        """``up`` or ``down``."""
+    def status(self, backend: BackendConf, *, out: bool = False) -> str:
+        """``up`` or ``down``; one that is ``out`` of use is not waited for as long as others."""
 
     def role(self, backend: BackendConf) -> str:
         """``primary``, ``standby`` or ``unknown``."""
@@ -88,9 +88,10 @@ def normal_weights(nodes: Iterable[NodeView]) -> dict[int, float]:
     return {node_id: weight / total if total else 0.0 for node_id, weight in weights.items()}
 
 
-def pg_columns(backend: BackendConf, role: str, settings: Settings, probe: NodeProbe) -> tuple[str, str]:
-    """(pg_status, pg_role) of one backend, measured now unless the checks are switched off."""
-    status = probe.status(backend) if backend.health_check.period > 0 and backend.used else UNKNOWN
+def pg_columns(view: NodeView, settings: Settings, probe: NodeProbe) -> tuple[str, str]:
+    """(pg_status, pg_role) of one node, measured now unless the checks are switched off (commands.md 4)."""
+    backend, role = settings.backends[view.id], role_text(view.role)
+    status = probe.status(backend, out=not view.usable) if backend.health_check.period > 0 and backend.used else UNKNOWN
     if settings.mode is not ClusterMode.STREAMING_REPLICATION:
         return status, role
     if settings.sr_check_period == 0 or status != "up":
@@ -102,11 +103,9 @@ def node_rows(shared: Shared, settings: Settings, balance_node: int, probe: Node
     """SHOW pool_nodes for a session whose load balance node is ``balance_node`` (-1: none)."""
     views = shared.node_views(settings)
     weights = normal_weights(views)
-    backends = {b.id: b for b in settings.backends}
     rows = []
     for view in views:
-        role = role_text(view.role)
-        pg_status, pg_role = pg_columns(backends[view.id], role, settings, probe)
+        pg_status, pg_role = pg_columns(view, settings, probe)
         delay = shared.nodes[view.id].delay()
         rows.append(
             (
@@ -116,7 +115,7 @@ def node_rows(shared: Shared, settings: Settings, balance_node: int, probe: Node
                 status_text(view),
                 pg_status,
                 f"{weights[view.id]:.6f}",
-                role,
+                role_text(view.role),
                 pg_role,
                 str(shared.counters(view.id)[Counter.SELECT]),
                 "true" if view.id == balance_node else "false",

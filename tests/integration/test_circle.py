@@ -11,29 +11,10 @@ import pytest
 from tests.support.load import Load
 from tests.support.pcp import ours
 from tests.support.pgpool import Pgpool
-from tests.support.places import pg_bin, run, server_user, wait_until
-from tests.support.postgres import Cluster, Postgres
+from tests.support.places import pg_bin, wait_until
+from tests.support.postgres import Cluster
 
 pytestmark = [pytest.mark.needs_pgpool, pytest.mark.long]
-
-
-@pytest.fixture
-def circle():
-    """A pair that can be rewound, and whose servers may be started by others."""
-    made = Cluster(settings={"wal_log_hints": "on", "full_page_writes": "on", "wal_keep_size": "256MB"})
-    try:
-        made.create()
-        made.primary.execute("CREATE TABLE ledger (id bigint PRIMARY KEY)")
-        yield made
-    finally:
-        for node in made.nodes:
-            stop(node, "immediate")
-        made.remove()
-
-
-def stop(node: Postgres, mode: str = "fast") -> None:
-    if (node.data / "postmaster.pid").exists():
-        run([pg_bin() / "pg_ctl", "-D", node.data, "-m", mode, "-w", "-s", "stop"], user=server_user())
 
 
 def states(pgpool: Pgpool) -> list[str]:
@@ -55,7 +36,8 @@ def promoting(place) -> str:
     return f"{script} %H %r"
 
 
-def test_the_circle(make_pgpool, circle: Cluster, tmp_path):
+def test_the_circle(make_pgpool, rewindable: Cluster, tmp_path):
+    rewindable.primary.execute("CREATE TABLE ledger (id bigint PRIMARY KEY)")
     settings = {
         "failover_command": promoting(tmp_path),
         "recovery_user": "postgres",
@@ -67,14 +49,14 @@ def test_the_circle(make_pgpool, circle: Cluster, tmp_path):
         "health_check_max_retries": 0,
         "search_primary_node_timeout": 60,
     }
-    pgpool = make_pgpool(settings, nodes=circle.nodes)
+    pgpool = make_pgpool(settings, nodes=rewindable.nodes)
     with Load(pgpool, "ledger", 3) as load:
-        for number, old in enumerate(circle.nodes):
+        for number, old in enumerate(rewindable.nodes):
             roles = ["streaming", "streaming"]
             roles[number] = "primary"
             wait_until(lambda roles=roles: states(pgpool) == roles, f"node {number} as the primary", 60)
             load.goes_on()
-            stop(old)
+            old.stop_anybodys()
             roles = ["primary", "primary"]
             roles[number] = "down"
             wait_until(lambda roles=roles: states(pgpool) == roles, f"the other one instead of node {number}", 60)
@@ -83,7 +65,7 @@ def test_the_circle(make_pgpool, circle: Cluster, tmp_path):
             assert (code, out) == (0, "pcp_recovery_node -- Command Successful\n"), err
         wait_until(lambda: states(pgpool) == ["primary", "streaming"], "the pair as it was", 60)
     assert not load.wrong
-    wait_until(lambda: circle.nodes[1].value("SELECT count(*) FROM ledger") >= len(load.acknowledged), "the standby")
-    for node in circle.nodes:
+    wait_until(lambda: rewindable.nodes[1].value("SELECT count(*) FROM ledger") >= len(load.acknowledged), "the standby")
+    for node in rewindable.nodes:
         kept = {row[0] for row in node.execute("SELECT id FROM ledger")}
         assert not set(load.acknowledged) - kept, "acknowledged and lost"

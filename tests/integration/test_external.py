@@ -152,3 +152,39 @@ def test_read_only_sessions_do_not_storm_the_check(make_pgpool, cluster: Cluster
     assert roles(pgpool) == ["primary", "standby"]
     asked = pgpool.log_since(mark).count("Pgpool-II parent process received SIGUSR1")
     assert 1 <= asked <= 20
+
+
+def test_a_promotion_is_seen_though_another_node_hangs(make_pgpool, own_cluster: Cluster, fault_proxy):
+    """The old primary takes connections and says nothing, and would be waited for a minute: others are asked meanwhile."""
+    old, new = own_cluster.nodes
+    proxy = fault_proxy(old)
+    settings = {**EXTERNAL, "health_check_period": 0, "connect_timeout": 60000, "backend_weight0": 0}
+    pgpool = make_pgpool(settings, nodes=own_cluster.nodes, ports=[proxy.port, new.port])
+    wait_until(lambda: roles(pgpool) == ["primary", "standby"], "the start")
+    mark = pgpool.mark()
+    proxy.hold = True
+    pgpool.wait_for_log("failed to check the replication of node 0", mark)
+    new.promote()
+    pgpool.wait_for_log("failover: set new primary node: 1", mark)
+
+    def written() -> bool:
+        with contextlib.suppress(psycopg.OperationalError), pgpool.connect() as conn:
+            conn.execute("CREATE TABLE written ()")
+            return True
+        return False
+
+    wait_until(written, "the new primary to be used")
+    assert new.value("SELECT to_regclass('written') IS NOT NULL")
+
+
+def test_a_standby_is_discovered_without_a_configured_name(make_pgpool, own_cluster: Cluster):
+    """It says itself how pg_stat_replication calls it; when a second standby has that name, nobody knows which is which."""
+    unnamed = {f"backend_application_name{number}": "" for number in (0, 1)}
+    pgpool = make_pgpool({**EXTERNAL, **unnamed}, nodes=[*own_cluster.nodes])
+
+    def states() -> list[str]:
+        return [row["replication_state"] for row in pgpool.show("pool_nodes")]
+
+    wait_until(lambda: states() == ["", "streaming"], "the standby to be found")
+    own_cluster.add_standby("server1")
+    wait_until(lambda: states() == ["", ""], "the doubt")

@@ -61,6 +61,9 @@ def test_stopped_and_silent_servers(own_cluster):
         start = time.monotonic()
         assert ask(server) == ("down", "unknown")
         assert time.monotonic() - start < 15
+        conf = settings(server, connect_timeout=60000)
+        assert Prober(conf).status(conf.backends[0], out=True) == "down"
+        assert time.monotonic() - start < 30
     finally:
         server.thaw()
     server.stop()
@@ -80,5 +83,5 @@ def test_hostnames_that_lead_nowhere(hostname):
 
 def test_a_report_never_waits_for_ever():
     conf = Settings({("backend_hostname", 0): "127.0.0.1", ("backend_port", 0): 1, ("connect_timeout", None): 0})
-    target = Prober(conf)._target(conf.backends[0])
+    target = Prober(conf)._target(conf.backends[0], False)
     assert "connect_timeout=10 " in target and "tcp_user_timeout=10000" in target

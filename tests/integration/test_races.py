@@ -1,4 +1,4 @@
-"""Administrators who detach, attach, promote and reload at the same moments, while sessions run (issue 6, race tests)."""
+"""Administrators who detach, attach, promote, reload and recover at the same moments, while sessions run (issue 6)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tests.support.servers import wait_until
 pytestmark = pytest.mark.needs_pgpool
 
 ROUNDS, CHECKED_EVERY = 50, 25
-"""Rounds for each policy, together 100; after so many of them all must be as it was."""
+"""Rounds for each policy, together 100; after so many of them the standby is lost and recovered, and all must be as it
+was."""
 SEED = "2026"
 ADMINS, SESSIONS = 3, 4
 SETTINGS = {
@@ -30,6 +31,8 @@ SETTINGS = {
     "health_check_timeout": 4,
     "failover_on_backend_error": "check",
     "search_primary_node_timeout": 60,
+    "recovery_user": "postgres",
+    "recovery_method": "pg_rewind",
 }
 
 
@@ -41,6 +44,22 @@ def one_wish(pgpool: Pgpool, what: str, node_id: int, delay: float) -> None:
             admin.reload_config()
         else:
             getattr(admin, what)(node_id)
+
+
+def any_wish(dice: random.Random, longest: float) -> tuple[str, int, float]:
+    return dice.choice(["detach", "attach", "promote", "reload"]), dice.randrange(2), dice.random() * longest
+
+
+def recover(pgpool: Pgpool) -> int:
+    """One administrator recovers node 1, however often he is refused because of what the others do; how often he was."""
+    for refusals in range(300):
+        with contextlib.suppress(PgpoolError), client(pgpool, timeout=90) as admin:
+            if admin.node_info()[0].status == 3:
+                admin.attach(0)
+            admin.recover(1)
+            return refusals
+        time.sleep(0.1)
+    raise AssertionError(f"node 1 cannot be recovered:\n{pgpool.log_text()[-3000:]}")
 
 
 def as_it_was(pgpool: Pgpool) -> bool:
@@ -69,28 +88,32 @@ def settle(pgpool: Pgpool) -> None:
 
 
 @pytest.fixture
-def races(cluster: Cluster):
-    cluster.primary.execute("CREATE TABLE races (id bigint PRIMARY KEY)")
-    yield cluster.primary
-    cluster.primary.execute("DROP TABLE races")
+def races(rewindable: Cluster):
+    rewindable.primary.execute("CREATE TABLE races (id bigint PRIMARY KEY)")
+    yield rewindable
+    rewindable.primary.execute("DROP TABLE races")
 
 
 @pytest.mark.parametrize("policy", ["restart", "wait"])
-def test_interleavings_end_in_a_consistent_state(make_pgpool, races, policy):
+def test_interleavings_end_in_a_consistent_state(make_pgpool, races: Cluster, policy):
     dice = random.Random(SEED + policy)
-    pgpool = make_pgpool({**SETTINGS, "failover_client_policy": policy})
+    pgpool = make_pgpool({**SETTINGS, "failover_client_policy": policy}, nodes=races.nodes)
     with Load(pgpool, "races", SESSIONS) as load, ThreadPoolExecutor(ADMINS) as admins:
         for number in range(1, ROUNDS + 1):
-            wishes = [
-                (dice.choice(["detach", "attach", "promote", "reload"]), dice.randrange(2), dice.random() * 0.03)
-                for _ in range(ADMINS)
-            ]
+            if number % CHECKED_EVERY:
+                wishes = [any_wish(dice, 0.03) for _ in range(ADMINS)]
+                list(admins.map(lambda wish: one_wish(pgpool, *wish), wishes))
+                continue
+            races.standby.stop_anybodys()
+            wishes = [any_wish(dice, 0.3) for _ in range(ADMINS * 3)]
+            recovery = admins.submit(recover, pgpool)
             list(admins.map(lambda wish: one_wish(pgpool, *wish), wishes))
-            if number % CHECKED_EVERY == 0:
-                settle(pgpool)
-                load.goes_on()
+            recovery.result()
+            settle(pgpool)
+            assert races.standby.quick("SELECT pg_is_in_recovery()")
+            load.goes_on()
     assert not load.wrong
-    kept = {row[0] for row in races.execute("SELECT id FROM races")}
+    kept = {row[0] for row in races.primary.execute("SELECT id FROM races")}
     assert not set(load.acknowledged) - kept, "acknowledged and lost"
     assert as_it_was(pgpool)
     with contextlib.ExitStack() as stack:  # every child serves

@@ -52,6 +52,18 @@ def own_cluster():
         made.remove()
 
 
+@pytest.fixture(scope="module")
+def rewindable():
+    """A pair for one file, which pg_rewind can put right, and whose servers may be started by pgpool."""
+    made = Cluster(settings={"wal_log_hints": "on", "full_page_writes": "on", "wal_keep_size": "256MB"})
+    try:
+        yield made.create()
+    finally:
+        for node in made.nodes:
+            node.stop_anybodys("immediate")
+        made.remove()
+
+
 @pytest.fixture(scope="session")
 def postgres(cluster: Cluster) -> Postgres:
     """The shared primary, to be talked to straight."""

@@ -14,18 +14,20 @@ from .places import wait_until
 
 class Load:
     """``sessions`` clients that write unique numbers into ``table`` (id bigint PRIMARY KEY), alone and in pairs, and read
-    between unless ``reads`` is False; one that is thrown out comes again.
+    between unless ``reads`` is False, and pause for ``pause`` seconds; one that is thrown out comes again.
 
     ``acknowledged``: numbers whose commit was told; ``errors``: what clients were told else; ``wrong``: answers that were
     not the ones to the question. The block fails when a session does not end.
     """
 
-    def __init__(self, pgpool: Pgpool, table: str, sessions: int = 4, *, reads: bool = True, first: int = 0):
+    def __init__(
+        self, pgpool: Pgpool, table: str, sessions: int = 4, *, reads: bool = True, first: int = 0, pause: float = 0.002
+    ):
         self.acknowledged: list[int] = []
         self.errors: list[str] = []
         self.wrong: list[object] = []
         self._pgpool, self._insert, self._reads = pgpool, f"INSERT INTO {table} VALUES (%s)", reads
-        self._stop = threading.Event()
+        self._pause, self._stop = pause, threading.Event()
         numbers = range(first, first + sessions)
         self._threads = [threading.Thread(target=self._run, args=(n * 1_000_000,)) for n in numbers]
 
@@ -69,4 +71,4 @@ class Load:
             for value in pair:
                 conn.execute(self._insert, (value,))
         self.acknowledged += pair
-        time.sleep(0.002)
+        time.sleep(self._pause)

@@ -52,6 +52,7 @@ def debian(pgpool, name: str, *words: str) -> Result:
 
 def client(pgpool, **options) -> Client:
     """A connection of our client library, logged in."""
-    made = Client(pgpool.host, pgpool.pcp_port, timeout=30, **options)
+    options.setdefault("timeout", 30)
+    made = Client(pgpool.host, pgpool.pcp_port, **options)
     made.login("postgres", "postgres")
     return made

@@ -8,7 +8,7 @@ import functools
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -92,9 +92,12 @@ class Postgres:
 
     def start(self, wait: bool = True) -> None:
         assert self.process is None or self.process.poll() is not None, f"{self.name} runs already"
-        self.process = spawn([pg_bin() / "postgres", "-D", self.data], user=server_user(), log=self.log)
+        self.process = self._spawn()
         if wait:
             wait_until(self._ready, f"{self.name} to answer on port {self.port} (log {self.log})")
+
+    def _spawn(self) -> subprocess.Popen:
+        return spawn([pg_bin() / "postgres", "-D", self.data], user=server_user(), log=self.log)
 
     def _ready(self) -> bool:
         assert self.process is not None
@@ -118,6 +121,12 @@ class Postgres:
             self._signal_all(signal.SIGCONT)  # a process that was frozen, and forked meanwhile, keeps it from ending
             self._signal_all(signal.SIGKILL)
             self.process.wait(30)
+
+    def stop_anybodys(self, mode: str = "fast") -> None:
+        """Stop the server whoever has started it: pgpool does so in an online recovery."""
+        self._hang_up()
+        if (self.data / "postmaster.pid").exists():
+            run([pg_bin() / "pg_ctl", "-D", self.data, "-m", mode, "-w", "-s", "stop"], user=server_user())
 
     def kill(self) -> None:
         """SIGKILL the postmaster: no goodbye to anybody."""
@@ -166,8 +175,9 @@ class Postgres:
         return self.value("SELECT pg_is_in_recovery()")
 
     def dsn(self, database: str = "app", user: str = "postgres", **options) -> str:
+        options.setdefault("host", self.host)
         return psycopg.conninfo.make_conninfo(
-            host=self.host, port=self.port, dbname=database, user=user, connect_timeout=10, **options
+            port=self.port, dbname=database, user=user, connect_timeout=10, **options
         )
 
     def url(self, database: str = "app", user: str = "postgres", driver: str = "postgresql") -> str:
@@ -233,23 +243,33 @@ class Postgres:
 
 
 class Cluster:
-    """A primary (node 0) and streaming standbys (1 ...); the application_name of node N is serverN."""
+    """A primary (node 0) and streaming standbys (1 ...); the application_name of node N is serverN.
 
-    def __init__(self, standbys: int = 1, settings: dict[str, str] | None = None, databases: tuple[str, ...] = ("app",)):
+    `make(name, settings)` makes a server.
+    """
+
+    def __init__(
+        self,
+        standbys: int = 1,
+        settings: dict[str, str] | None = None,
+        databases: tuple[str, ...] = ("app",),
+        make: Callable[[str, dict[str, str] | None], Postgres] = Postgres,
+    ):
         self.nodes: list[Postgres] = []
         self.settings = settings
+        self._make = make
         self.databases = databases
         self._standbys = standbys
 
     def create(self) -> Cluster:
-        self.nodes.append(Postgres("server0", self.settings).create(self.databases))
+        self.nodes.append(self._make("server0", self.settings).create(self.databases))
         for number in range(1, self._standbys + 1):
             self.add_standby(f"server{number}")
         return self
 
     def add_standby(self, name: str) -> Postgres:
         """A new standby copied from the primary by pg_basebackup -R, started and streaming."""
-        node = Postgres(name, self.settings)
+        node = self._make(name, self.settings)
         self.nodes.append(node)
         run(
             [

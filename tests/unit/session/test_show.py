@@ -34,7 +34,7 @@ class Probe:
         self._status, self._role = status, role
         self.asked: list[tuple[str, int]] = []
 
-    def status(self, backend) -> str:
+    def status(self, backend, *, out: bool = False) -> str:
         self.asked.append(("status", backend.id))
         return self._status[backend.id]
 
