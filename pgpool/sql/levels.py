@@ -90,7 +90,7 @@ class Query:
         """The table a top-level INSERT, UPDATE, DELETE or MERGE changes."""
 
     def blame(self, reason: Reason) -> None:
-        """The first reason stays; but a locked row counts for less than a write, and a write in WITH for more than any other."""
+        """The first reason stays; but what only locks rows hides no write, and a write in WITH comes before all."""
         if self.reason in (Reason.BALANCED, Reason.LOCKING) or reason is Reason.WRITES_IN_WITH:
             self.reason = reason
 

@@ -174,7 +174,8 @@ _given: set[int] = set()
 def free_port() -> int:
     """A port nobody listens on, below the range the kernel hands to clients; never the same twice in one run, nor in two
     processes of pytest-xdist (gw0, gw1 ...), where the servers of one may be down when the other looks."""
-    first, step = (int(os.environ.get(f"PYTEST_XDIST_WORKER{name}", n).lstrip("gw")) for name, n in (("", "0"), ("_COUNT", "1")))
+    first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    step = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     for _ in range(1000):
         port = random.randrange(20000 + first, 32000, step)
         if port in _given:
