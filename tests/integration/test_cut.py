@@ -81,7 +81,7 @@ class Watched:
 
     def __init__(self, pgpool: Pgpool, policy: str, number: int):
         self.pgpool, self.policy = pgpool, policy
-        self.load = Load(pgpool, "ledger", WRITERS, first=100 * number, pause=0.02)
+        self.load = Load(pgpool, "ledger", WRITERS, first=100 * number, pause=0.1)
         self.idle: list[psycopg.Connection] = []
 
     @contextlib.contextmanager
