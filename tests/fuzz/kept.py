@@ -32,6 +32,8 @@ def keep(name: str, corpus: Path) -> int:
         size += 2 * len(data) + 1
         if data and size <= MOST:
             lines.append(data.hex() + "\n")
+    if not lines:
+        raise RuntimeError(f"atheris has kept nothing of {corpus / name}")
     PLACE.mkdir(exist_ok=True)
     (PLACE / f"{name}.hex").write_text("".join(lines))
     return len(lines)
