@@ -24,6 +24,7 @@ import psutil
 
 from bench import machine, pgbench, procs, targets
 from bench.run import chosen, json_option, keep, orderly, say
+from bench.workloads import TLS_TARGETS
 from tests.support.pgpool import Pgpool
 from tests.support.places import pg_bin, short_dir, wait_until
 from tests.support.postgres import Cluster
@@ -145,7 +146,7 @@ class Watched(Pgpool):
     def command(self) -> list[str]:
         return [*valgrind(self.place), *super().command]
 
-    def start(self, wait: bool = True, timeout: float = 180) -> Pgpool:
+    def start(self, wait: bool = True, timeout: float = 400) -> Pgpool:
         return super().start(wait, timeout)
 
 
@@ -162,14 +163,14 @@ class WatchedBouncer(targets.PgBouncer):
 
 
 @contextlib.contextmanager
-def watched(name: str, cluster: Cluster) -> Iterator[tuple[targets.Target, Path]]:
+def watched(name: str, cluster: Cluster, tls: dict[str, object]) -> Iterator[tuple[targets.Target, Path]]:
     """A target under callgrind, running, and where its files will be; stopped and removed at the end."""
     target: targets.Target
     if name in ("pgpool2", "ours"):
-        target = targets.PgpoolTarget(cluster, "debian" if name == "pgpool2" else "ours", SETTINGS, Watched)
+        target = targets.PgpoolTarget(cluster, "debian" if name == "pgpool2" else "ours", {**SETTINGS, **tls}, Watched)
         place = target.pgpool.place
     else:
-        target = WatchedRelay(cluster) if name == "relay" else WatchedBouncer(cluster)
+        target = WatchedRelay(cluster) if name == "relay" else WatchedBouncer(cluster, tls)
         place = target.place
     try:
         target.start()
@@ -183,13 +184,15 @@ def rounded(mode: str, count: int) -> int:
     return max(10, count // 20) if mode == "connect" else count
 
 
-def life(name: str, cluster: Cluster, counts: dict[str, int], files: Path | None = None) -> int:
+def life(
+    name: str, cluster: Cluster, counts: dict[str, int], files: Path | None = None, tls: dict[str, object] | None = None
+) -> int:
     """Start a proxy, run a session for each mode, stop it; instructions of the process that served, forebears included.
 
     A forked process starts with the count of its parent, so only the difference of two lives means something.
-    `files`: a directory which gets the callgrind files.
+    `files`: a directory which gets the callgrind files. `tls`: settings under which clients encrypt.
     """
-    with watched(name, cluster) as (target, place):
+    with watched(name, cluster, tls or {}) as (target, place):
         for mode, count in counts.items():
             queries(target, mode, count)
         assert target.pid is not None
@@ -214,36 +217,40 @@ def life(name: str, cluster: Cluster, counts: dict[str, int], files: Path | None
 
 
 def instructions(
-    name: str, cluster: Cluster, modes: list[str], count: int, files: Path | None = None
+    name: str, cluster: Cluster, modes: list[str], count: int, files: Path | None, tls: dict[str, object]
 ) -> dict[str, float]:
     """User-space instructions per query of each mode: lives of the proxy which differ in `count` queries of it."""
     counts = {mode: rounded(mode, count) for mode in modes}
-    floor = life(name, cluster, counts, files)
+    floor = life(name, cluster, counts, files, tls)
     found = {}
     for mode, number in counts.items():
-        found[mode] = round((life(name, cluster, {**counts, mode: 2 * number}) - floor) / number)
+        found[mode] = round((life(name, cluster, {**counts, mode: 2 * number}, tls=tls) - floor) / number)
     return found
 
 
 # --- the program ----------------------------------------------------------------------------------------------------
 
 
-def measure(name: str, cluster: Cluster, modes: list[str], opts: argparse.Namespace) -> list[Row]:
+def measure(
+    name: str, cluster: Cluster, modes: list[str], opts: argparse.Namespace, tls: dict[str, object]
+) -> list[Row]:
     """A row per mode; a fault is a row with its reason."""
     rows = {mode: Row(name, mode) for mode in modes}
     try:
         mode = modes[0]
         if opts.strace:
-            target = targets.make(name, cluster, SETTINGS)
+            target = targets.make(name, cluster, {**SETTINGS, **tls})
             try:
                 target.start()
+                if tls and not targets.encrypted(target):
+                    raise RuntimeError(f"{name} does not use TLS")
                 for mode in modes:
                     calls = system_calls(target, mode, opts.queries)
                     rows[mode] = dataclasses.replace(rows[mode], calls=calls)
             finally:
                 target.stop()
         if opts.callgrind:
-            for mode, count in instructions(name, cluster, modes, opts.instructions, opts.files).items():
+            for mode, count in instructions(name, cluster, modes, opts.instructions, opts.files, tls).items():
                 rows[mode] = dataclasses.replace(rows[mode], instructions=count)
     except Exception as error:
         rows[mode] = dataclasses.replace(rows[mode], error=f"{type(error).__name__}: {error}")
@@ -270,6 +277,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-strace", dest="strace", action="store_false")
     parser.add_argument("--no-callgrind", dest="callgrind", action="store_false")
     parser.add_argument("--files", metavar="DIR", type=Path, help="keep callgrind files, for callgrind_annotate")
+    parser.add_argument("--tls", action="store_true", help="clients use TLS; without the relay, which has none")
     json_option(parser)
     opts = parser.parse_args(argv)
     for tool, wanted in (("strace", opts.strace), ("valgrind", opts.callgrind)):
@@ -278,15 +286,19 @@ def main(argv: list[str] | None = None) -> int:
     orderly()
     os.environ["PYTHONHASHSEED"] = "0"  # else starting Python costs another count each time
     rows: list[Row] = []
+    names = [name for name in chosen(opts.targets, TARGETS, "target") if not opts.tls or name in TLS_TARGETS]
+    place = short_dir("pgb")
     cluster = targets.make_cluster(scale=1)
     try:
-        for name in chosen(opts.targets, TARGETS, "target"):
-            rows += measure(name, cluster, chosen(opts.modes, tuple(MODES), "mode"), opts)
+        tls = targets.tls_settings(place) if opts.tls else {}
+        for name in names:
+            rows += measure(name, cluster, chosen(opts.modes, tuple(MODES), "mode"), opts, tls)
     finally:
         cluster.remove()
+        shutil.rmtree(place, ignore_errors=True)
     print("\n".join(line(row) for row in rows))
-    ran = {"queries": opts.queries, "instructions": opts.instructions}
-    kept = {**machine.facts(), "kind": "profile", "options": ran}
+    ran = {"queries": opts.queries, "instructions": opts.instructions, "tls": opts.tls}
+    kept = {**machine.facts(), "kind": "profile-tls" if opts.tls else "profile", "options": ran}
     keep({**kept, "rows": [dataclasses.asdict(row) for row in rows]}, opts.json)
     return 1 if any(row.error for row in rows) else 0
 

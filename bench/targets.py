@@ -236,10 +236,11 @@ class PgpoolTarget(Target):
         self.port = self.pgpool.port
 
     def conf(self) -> str:
-        """pgpool.conf with ports and directory masked: the same for both pgpools."""
+        """pgpool.conf with ports and directory masked, but for who may start it: the same for both pgpools."""
         text = self.pgpool.conf.read_text().replace(str(self.pgpool.place), "PLACE")
         text = re.sub(r"^(port|pcp_port) = \d+$", r"\1 = PORT", text, flags=re.MULTILINE)
-        return "".join(sorted(text.splitlines(keepends=True)))
+        lines = text.splitlines(keepends=True)
+        return "".join(sorted(line for line in lines if not line.startswith("allow_root ")))
 
     def start(self) -> None:
         self.pgpool.start()

@@ -240,6 +240,7 @@ class Guest:
     def places(self) -> int: ...
     def admit(self, address: bytes, host: str, life: float) -> None: ...
     def release(self) -> int: ...
+    def take_tls(self) -> Tls | None: ...
 
 class Newcomer:
     address: bytes
@@ -249,11 +250,12 @@ class Newcomer:
     since: float
     rules: int
     tls: bool
+    wire: Tls | None
     def release(self) -> int: ...
 
 class Door:
     def __init__(self, relay: Relay, epoll: int, words: list[memoryview]) -> None: ...
-    tls: bool
+    tls: TlsContext | None
     guests: list[Guest]
     rules: int
     rested: float

@@ -72,7 +72,8 @@ cdef class Newcomer:
 
     ``address``: family and bytes, b"" on a unix socket. ``asked``: 1 when an SSLRequest was answered with N, 2 for a
     GSSENCRequest. ``data``: read and not dealt with. ``since``: when he was taken in, as time.monotonic() counts. ``rules``: the
-    door's, then. ``tls``: for Python to note that he speaks it.
+    door's, then. ``tls``: for Python to note that he speaks it. ``wire``: TLS that the door has begun, its handshake done or not;
+    then ``data`` came from under it.
     """
 
     cdef int fd
@@ -83,6 +84,7 @@ cdef class Newcomer:
     cdef readonly double since
     cdef readonly uint64_t rules
     cdef public bint tls
+    cdef readonly Tls wire
 
     def release(self):
         """The descriptor: from now on the caller's."""
@@ -95,8 +97,9 @@ cdef struct First:
     int asked
 
 cdef int first_packet(First *f, int fd, int wakeup, int tls, uint64_t until) noexcept nogil:
-    """Read up to a whole start-up packet, refusing encryption where we have none. 1: it is here, and nothing else; 0: Python
-    goes on from here: something unusual, a signal, or somebody who takes his time, and must be seen and counted meanwhile."""
+    """Read up to a whole start-up packet, refusing encryption where we have none. 1: it is here, and nothing else; 2: it is an
+    SSLRequest, for us who have it; 0: Python goes on from here: something unusual, a signal, or somebody who takes his time, and
+    must be seen and counted meanwhile."""
     cdef pollfd p[2]
     cdef ssize_t n
     cdef uint32_t size, code
@@ -110,8 +113,10 @@ cdef int first_packet(First *f, int fd, int wakeup, int tls, uint64_t until) noe
             code = be32(f.data + 4)
             if code == 80877103 or code == 80877104:       # SSLRequest, GSSENCRequest
                 left = ASKED_TLS if code == 80877103 else ASKED_GSS
-                if size != 8 or f.have != 8 or f.asked & left or (tls and left == ASKED_TLS):
+                if size != 8 or f.have != 8 or f.asked & left:
                     return 0
+                if tls and left == ASKED_TLS:
+                    return 2
                 if send(fd, b"N", 1, MSG_NOSIGNAL) != 1:
                     return 0
                 f.asked |= left
@@ -149,7 +154,7 @@ cdef class Door:
     cdef int nwords
     cdef address where               # of the client just taken in; its size
     cdef unsigned int where_size
-    cdef public bint tls             # we speak TLS: who asks for it is Python's
+    cdef public TlsContext tls       # None: we do not speak it
     cdef public list guests
     cdef public uint64_t rules       # changes when those by which clients are let in may have changed: guests of before are none
     cdef readonly double rested      # end of the last guest's session, time.monotonic()
@@ -232,20 +237,25 @@ cdef class Door:
         """Serve him as a guest (None: he has gone), or say who he is."""
         cdef First f
         cdef unsigned char raw[24]
-        cdef int n, port = 0, whole
+        cdef int n, port = 0, whole, has_tls = self.tls is not None
         cdef uint64_t since = now_us()
         cdef bytes place
         cdef Guest guest
         cdef Newcomer stranger
+        cdef Tls wire = None
         n = address_bytes(&self.where, raw, &port)
         place = PyBytes_FromStringAndSize(<char *> raw, n)
         self.note(waited_ms(fd) if n else -1)
         with nogil:
-            whole = first_packet(&f, fd, self.wakeup, self.tls, since + FIRST_WAIT)
-        if whole:
-            guest = self.known(f.data, f.have, place, False)
+            whole = first_packet(&f, fd, self.wakeup, has_tls, since + FIRST_WAIT)
+        if whole == 2:
+            whole = 0
+            if self.encrypting():
+                wire = begin_tls(self.tls, &f, fd, self.wakeup, since + FIRST_WAIT, &whole)
+        if whole and (wire is None or not wire.peer_certificate()):
+            guest = self.known(f.data, f.have, place, wire is not None)
             if guest is not None and guest_begin(
-                guest, self.relay, fd, None, True, guest.addresses[place][0], port, self.title, self.room
+                guest, self.relay, fd, wire, True, guest.addresses[place][0], port, self.title, self.room
             ):
                 self.served += 1
                 if not guest_serve(guest, self.relay):
@@ -259,7 +269,16 @@ cdef class Door:
         stranger.data = PyBytes_FromStringAndSize(f.data, f.have)
         stranger.since = since * 1e-6
         stranger.rules = self.rules
+        stranger.wire = wire
         return stranger
+
+    cdef int encrypting(self):
+        """Is any guest one who encrypts? Else who asks for it is Python's at once."""
+        cdef Guest guest
+        for guest in self.guests:
+            if guest.tls and guest.good:
+                return 1
+        return 0
 
     def again(self, Newcomer came, int fd, Tls tls, bytes packet):
         """Serve a Newcomer as a guest whose first packet (length word included) Python has read, from under TLS perhaps.

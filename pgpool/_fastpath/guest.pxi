@@ -78,6 +78,7 @@ cdef class Guest:
     cdef ChildCell *child
     cdef SlotCell *slot
     cdef int fd
+    cdef Tls wire
     cdef readonly str host
     cdef readonly int port
     cdef readonly double began
@@ -118,6 +119,11 @@ cdef class Guest:
         fd, self.fd = self.fd, -1
         return fd
 
+    def take_tls(self):
+        """What is on that descriptor: the caller's, too. None: nothing."""
+        wire, self.wire = self.wire, None
+        return wire
+
 cdef int guest_fit(Guest g, CRelay *r) except -1:
     """All links of the entry are at rest: the answers to the last reset are read. 0: Python must look."""
     cdef Link link
@@ -155,6 +161,7 @@ cdef int guest_begin(Guest g, Relay relay, int fd, Tls tls, bint ours, str host,
         relay.end()
         return 0
     g.fd, g.host, g.port, g.began, g.why = fd if ours else -1, host, port, now_real(), MORE
+    g.wire = tls if ours else None
     r.every, r.tell, r.exact, r.hold, r.hearing = g.every, g.tell, g.exact, g.hold, g.hearing
     relay.attach(g.primary)
     g.primary.c.ready = 1
@@ -275,6 +282,9 @@ cdef int guest_end(Guest g, Relay relay) except -1:
             relay_send_tx(&link.c)
             link.shed()
     relay.end()
+    if g.wire is not None:
+        g.wire.goodbye()
+        g.wire = None
     if g.fd >= 0:
         close_fd(g.release())
     g.rested = now_us() * 1e-6

@@ -12,6 +12,7 @@ cdef enum:
     SSL_ERROR_SSL = 1
     SSL_ERROR_WANT_READ = 2
     SSL_ERROR_ZERO_RETURN = 6
+    SSL_READING = 3
     SSL_VERIFY_PEER = 1
     SSL_CTRL_SET_TMP_DH = 3
     SSL_CTRL_SET_SESS_CACHE_MODE = 44
@@ -68,6 +69,7 @@ cdef struct OpenSsl:
     int (*SSL_read_ex)(void *, void *, size_t, size_t *) noexcept nogil
     int (*SSL_write_ex)(void *, const void *, size_t, size_t *) noexcept nogil
     int (*SSL_pending)(const void *) noexcept nogil
+    int (*SSL_want)(const void *) noexcept nogil
     int (*SSL_get_error)(const void *, int) noexcept nogil
     int (*SSL_shutdown)(void *) noexcept nogil
     long (*SSL_ctrl)(void *, int, long, void *) noexcept nogil
@@ -111,7 +113,7 @@ _OPENSSL_NAMES = (
     " SSL_load_client_CA_file SSL_CTX_set_client_CA_list SSL_CTX_get_cert_store X509_STORE_load_locations"
     " X509_STORE_set_flags SSL_CTX_set_alpn_select_cb SSL_CTX_set_alpn_protos SSL_select_next_proto SSL_new SSL_free"
     " SSL_set_bio SSL_set_accept_state SSL_set_connect_state SSL_do_handshake SSL_read_ex SSL_write_ex SSL_pending"
-    " SSL_get_error SSL_shutdown SSL_ctrl SSL_get0_param X509_VERIFY_PARAM_set1_host X509_VERIFY_PARAM_set1_ip_asc"
+    " SSL_want SSL_get_error SSL_shutdown SSL_ctrl SSL_get0_param X509_VERIFY_PARAM_set1_host X509_VERIFY_PARAM_set1_ip_asc"
     " X509_VERIFY_PARAM_set_hostflags SSL_get_verify_result X509_verify_cert_error_string SSL_get0_alpn_selected"
     " SSL_get_version SSL_get_current_cipher SSL_CIPHER_get_name SSL_get_certificate i2d_X509 X509_free BIO_meth_new"
     " BIO_meth_set_read BIO_meth_set_write BIO_meth_set_ctrl BIO_get_new_index BIO_new BIO_set_data BIO_get_data"

@@ -80,7 +80,10 @@ cdef ssize_t tls_pull(CTls *t, int flags) noexcept nogil:
     return n
 
 cdef ssize_t tls_recv(CTls *t, char *data, Py_ssize_t n, int flags) noexcept nogil:
-    """recv of what was decrypted. After -1 with EAGAIN nothing is at hand here: poll() may be trusted."""
+    """recv of what was decrypted. After -1 with EAGAIN nothing is at hand here: poll() may be trusted.
+
+    OpenSSL's queue of errors is not emptied here (that costs a tenth of all instructions of a query): nothing is decided by what an
+    earlier call may have left there but what an end is called."""
     cdef Py_ssize_t done = 0
     cdef size_t got = 0
     cdef ssize_t rc
@@ -97,19 +100,17 @@ cdef ssize_t tls_recv(CTls *t, char *data, Py_ssize_t n, int flags) noexcept nog
             rc = tls_pull(t, flags)
             if rc <= 0:
                 return rc
-        ossl.ERR_clear_error()
         if ossl.SSL_read_ex(t.ssl, data + done, <size_t> (n - done), &got) == 1:
             done += <Py_ssize_t> got
             t.more = ossl.SSL_pending(t.ssl) > 0
             continue
-        rc = ossl.SSL_get_error(t.ssl, 0)
         t.more = 0
-        if rc == SSL_ERROR_WANT_READ:                      # a record that is not all here, or one without data
+        if t.inb.start == t.inb.end and ossl.SSL_want(t.ssl) == SSL_READING:    # a record that is not all here, or one without data
             if t.out.start < t.out.end:
                 tls_push(t)                                # the answer to a key update
             continue
         t.more = 1                                         # the reader shall come back for the end
-        t.eof = rc == SSL_ERROR_ZERO_RETURN
+        t.eof = ossl.SSL_get_error(t.ssl, 0) == SSL_ERROR_ZERO_RETURN
         t.broken = not t.eof
     t.more = t.more or t.inb.start < t.inb.end
     return done
@@ -124,7 +125,6 @@ cdef ssize_t tls_send(CTls *t, const char *data, Py_ssize_t n) noexcept nogil:
     if t.out.start < t.out.end and tls_push(t) < 0:
         return -1
     while done < n and done < TLS_BURST:
-        ossl.ERR_clear_error()
         if ossl.SSL_write_ex(t.ssl, data + done, <size_t> (n - done if n - done < RECORD else RECORD), &took) != 1:
             t.broken = 1
             errno_set(EPIPE)
@@ -133,6 +133,32 @@ cdef ssize_t tls_send(CTls *t, const char *data, Py_ssize_t n) noexcept nogil:
     if tls_push(t) < 0 and errno != EAGAIN:
         return -1
     return done
+
+cdef int tls_shake(CTls *t) noexcept nogil:
+    """Go on with the handshake, without waiting. 1: it is done; 0: wait for the fd; -1: it failed, OpenSSL's queue says why;
+    -2: the peer hung up."""
+    cdef int ok, rc, pushed
+    cdef ssize_t n
+    while True:
+        ossl.ERR_clear_error()
+        ok = ossl.SSL_do_handshake(t.ssl)
+        rc = ossl.SSL_get_error(t.ssl, ok) if ok != 1 else 0
+        pushed = tls_push(t) == 0 or errno == EAGAIN
+        if ok != 1 and rc != SSL_ERROR_WANT_READ:
+            t.broken = 1
+            return -1
+        if not pushed:
+            return -2
+        if ok == 1:
+            t.more = ossl.SSL_pending(t.ssl) > 0 or t.inb.start < t.inb.end
+            return not tls_unsent(t)
+        if tls_unsent(t):
+            return 0
+        n = tls_pull(t, MSG_DONTWAIT)
+        if n == 0 or (n < 0 and errno != EAGAIN and errno != EINTR):
+            return -2
+        if n < 0:
+            return 0
 
 cdef extern from *:
     """
@@ -157,6 +183,7 @@ cdef class Tls:
 
     cdef CTls c
     cdef TlsContext context
+    cdef str failure                 # why the handshake failed
 
     def __cinit__(self, TlsContext context not None, int fd, bytes pending=b"", *, str host="", str sni=""):
         cdef void *bio
@@ -166,6 +193,7 @@ cdef class Tls:
         self.c.fd = fd
         self.c.chunk = RECORD + 256
         self.context = context
+        self.failure = ""
         self.c.ssl = ossl.SSL_new(context.ctx)
         bio = ossl.BIO_new(bio_method) if self.c.ssl != NULL else NULL
         if bio == NULL:
@@ -198,38 +226,32 @@ cdef class Tls:
     def handshake(self):
         """Go on with the handshake, without waiting; True when it is done. Else wait for the fd to be writable, when
         ``unsent``, or readable. TlsError: it failed; EOFError: the peer hung up."""
-        cdef int rc, ok
-        cdef ssize_t n
-        while True:
-            with nogil:
-                ossl.ERR_clear_error()
-                ok = ossl.SSL_do_handshake(self.c.ssl)
-                rc = ossl.SSL_get_error(self.c.ssl, ok) if ok != 1 else 0
-            reason = openssl_reason() if rc and rc != SSL_ERROR_WANT_READ else ""
-            if tls_push(&self.c) < 0 and errno != EAGAIN and not reason:
-                raise EOFError("connection broken in the handshake")
-            if ok == 1:
-                self.c.more = ossl.SSL_pending(self.c.ssl) > 0 or self.c.inb.start < self.c.inb.end
-                return not tls_unsent(&self.c)
-            if rc != SSL_ERROR_WANT_READ:
-                self.c.broken = 1
-                code = ossl.SSL_get_verify_result(self.c.ssl)
-                if code:
-                    reason += ": " + ossl.X509_verify_cert_error_string(code).decode("utf-8", "replace")
-                raise TlsError(reason)
-            if tls_unsent(&self.c):
-                return False
-            n = tls_pull(&self.c, MSG_DONTWAIT)
-            if n == 0 or (n < 0 and errno != EAGAIN and errno != EINTR):
-                raise EOFError("connection closed in the handshake")
-            if n < 0:
-                return False
+        cdef int rc
+        if self.failure:
+            raise TlsError(self.failure)                   # the door has heard it before us
+        with nogil:
+            rc = tls_shake(&self.c)
+        if rc == -1:
+            raise TlsError(self.failed())
+        if rc < 0:
+            raise EOFError("connection closed in the handshake")
+        return rc == 1
+
+    cdef str failed(self):
+        """Why the handshake has failed just now, also for whoever asks later."""
+        cdef long code
+        self.failure = openssl_reason()
+        code = ossl.SSL_get_verify_result(self.c.ssl)
+        if code:
+            self.failure += ": " + ossl.X509_verify_cert_error_string(code).decode("utf-8", "replace")
+        return self.failure
 
     def recv(self, int n):
         """At most ``n`` bytes without waiting; b'' at the end, None when nothing is there. TlsError: it is broken."""
         cdef bytes room = PyBytes_FromStringAndSize(NULL, n)
         cdef char *at = room
         cdef ssize_t got
+        ossl.ERR_clear_error()
         with nogil:
             got = tls_recv(&self.c, at, n, MSG_DONTWAIT)
         if got >= 0:
@@ -244,6 +266,7 @@ cdef class Tls:
         cdef ssize_t took
         if view.shape[0] == 0:
             return 0
+        ossl.ERR_clear_error()
         took = tls_send(&self.c, <const char *> &view[0], view.shape[0])
         if took < 0 and errno != EAGAIN:
             raise TlsError("connection broken")

@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from .._fastpath import TlsContext
+from .._fastpath import Tls, TlsContext
 from ..errors import AuthenticationFailed, ClientGone, ProtocolViolation, SessionFatal
 from ..system import process, sockets
 from ..system.channel import Channel, ChannelClosed, ChannelFraming, ChannelTimeout, ChannelTls, UnexpectedMessage
@@ -43,17 +43,23 @@ TLS_HANDSHAKE = 0x16
 """First byte of a TLS ClientHello; no startup packet is long enough to begin with it."""
 
 
-def read_first(channel: Channel, context: TlsContext | None = None, asked: int = 0) -> Startup | CancelRequest:
+def read_first(
+    channel: Channel, context: TlsContext | None = None, asked: int = 0, begun: Tls | None = None
+) -> Startup | CancelRequest:
     """Reads first packets up to a StartupMessage or CancelRequest. A GSSENCRequest is answered with ``N``, so is an
     SSLRequest without ``context``; with it TLS begins, at once too when the client does (PostgreSQL 17, ALPN).
-    ``asked``: what was refused already (Newcomer.asked).
+    ``asked``: what was refused already (Newcomer.asked). ``begun``: TLS whose handshake is under way (Newcomer.wire).
 
     Raises ClientGone (closed, too slow), ProtocolViolation, SessionFatal as wire/startup says.
     """
     seen_ssl, seen_gss = bool(asked & 1), bool(asked & 2)
     while True:
         try:
-            if context is not None and not seen_ssl and not seen_gss and channel.peek() == TLS_HANDSHAKE:
+            if begun is not None:
+                seen_ssl = seen_gss = True
+                channel.shake(begun)
+                begun = None
+            elif context is not None and not seen_ssl and not seen_gss and channel.peek() == TLS_HANDSHAKE:
                 seen_ssl = seen_gss = True
                 _begin_direct(channel, context)
             request = parse_startup(channel.read_startup(MAX_STARTUP))

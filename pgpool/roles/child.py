@@ -141,7 +141,7 @@ class Child:
         """The door: wait for somebody who needs Python, at most ``due`` seconds. Guests come and go meanwhile."""
         worker = self.worker
         door = worker.door
-        door.tls = tls.server_context(worker.settings) is not None
+        door.tls = tls.server_context(worker.settings)
         before = door.served
         client = door.wait(-1 if due is None else int(due * 1000) + 1)
         if door.served > before:

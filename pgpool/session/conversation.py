@@ -39,6 +39,7 @@ def serve(worker: Worker, came: Newcomer | Guest) -> None:
     channel = Channel(came.release(), deadline=deadline, wakeup_fd=worker.wakeup_fd, on_wake=worker.woken)
     try:
         if isinstance(came, Guest):
+            channel.tls = came.take_tls()
             go_on(worker, channel, came)
         else:
             welcome(worker, channel, came)
@@ -76,7 +77,7 @@ def welcome(worker: Worker, channel: Channel, came: Newcomer) -> None:
         log.log(LOG, "new connection received", detail=f"connecting host={peer.label} port={peer.port}")
     crowded(worker, peer)
     channel.pending = came.data
-    startup = gate.read_first(channel, None if peer.is_unix else tls.server_context(settings), came.asked)
+    startup = gate.read_first(channel, None if peer.is_unix else tls.server_context(settings), came.asked, came.wire)
     if isinstance(startup, CancelRequest):
         cancel(worker, startup)
     elif not comes_again(worker, channel, startup, came):

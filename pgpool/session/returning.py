@@ -3,7 +3,8 @@
 With a connection per transaction the start of a session is what costs most. A session that began without a question to the
 client and ended well leaves a Guest (``_fastpath``): the links of its pool entry, the greeting, the node draws. The door
 serves such a client without Python; when something comes up that needs it, ``resume`` makes the Session of the one at hand.
-Who speaks TLS, or takes his time, comes to Python first, and is handed back to the door with what he said (``Door.again``).
+Who takes his time, or encrypts before anybody is known who does, comes to Python first, and is handed back to the door with
+what he said (``Door.again``).
 """
 
 from __future__ import annotations

@@ -105,6 +105,13 @@ class Channel:
         """
         try:
             tls = Tls(context, self.fd, self.take_pending(), host=host, sni=sni)
+        except TlsError as error:
+            raise ChannelTls(f"SSL error: {error}") from None
+        self.shake(tls)
+
+    def shake(self, tls: Tls) -> None:
+        """Goes on with a handshake to its end; raises as ``secure``."""
+        try:
             while not tls.handshake():
                 self._wait(write=tls.unsent)
         except TlsError as error:

@@ -118,8 +118,10 @@ class Pgpool:
         """Write pgpool.conf from the settings, after `changes` (None removes one)."""
         self.settings.update(changes)
         lines = [f"{key} = {_text(value)}\n" for key, value in self.settings.items() if value is not None]
-        self.conf.write_text("".join(lines))
+        whole = self.conf.with_suffix(".whole")  # a child that is slow to reload shall not read a half of it
+        whole.write_text("".join(lines))
         give(self.place)
+        whole.replace(self.conf)
 
     @property
     def command(self) -> list[str]:
