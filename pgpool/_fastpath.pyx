@@ -23,6 +23,7 @@ unnamed     the unnamed statement, for Python
 doubt       what servers say that makes us ask who the primary is
 guest       a client that comes again, and is served as the last time
 door        waiting for clients, and what they say first
+birth       fork, and the first moments of a child
 
 Functions here check every length before they trust it, return reason codes and never raise for normal events.
 """
@@ -48,3 +49,4 @@ include "_fastpath/unnamed.pxi"
 include "_fastpath/doubt.pxi"
 include "_fastpath/door.pxi"
 include "_fastpath/guest.pxi"
+include "_fastpath/birth.pxi"

@@ -15,6 +15,7 @@ from functools import cache
 
 import setproctitle
 
+from pgpool import _fastpath
 from pgpool.errors import ProcessExit
 from pgpool.system import signals, sockets
 from pgpool.system.logs import log
@@ -27,7 +28,6 @@ EXIT_FATAL = 3
 parent_only: set[int] = set()
 """Descriptors that a forked process closes at once: only its parent needs them."""
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _parent_pid = 0
 _libc: ctypes.CDLL | None = None
@@ -80,17 +80,17 @@ def fork(target: Callable[..., int | None], *args: object) -> int:
     """Run ``target(*args)`` in a new process; return its pid. Never returns in the child: it ends with target's result.
 
     In the child all signals are blocked until target calls ``signals.install``, and the child dies (SIGINT) with its
-    parent. ``ProcessExit`` gives the exit code; any other exception is logged and means EXIT_RESTART.
+    parent. ``ProcessExit`` gives the exit code; any other exception is logged and means EXIT_RESTART. The numbers of the
+    random module are the parent's: whoever needs others takes SystemRandom.
     """
     global _parent_pid
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
-    with signals.blocked():
-        pid = os.fork()
-        if pid == 0:
-            _parent_pid = parent
-            _run_child(target, args)
+    pid = _fastpath.fork()
+    if pid == 0:
+        _parent_pid = parent
+        _run_child(target, args)
     return pid
 
 
@@ -121,9 +121,10 @@ def die_with_parent(signum: int = signals.SIGINT) -> None:
 
     A parent which is already gone raises ProcessExit: the request would come too late to ever be answered.
     """
-    if _prctl(_PR_SET_PDEATHSIG, signum) != 0:
+    asked = _fastpath.die_with_parent(signum, _parent_pid)
+    if asked < 0:
         log.warning("could not ask for a signal at the death of the parent process")
-    if _parent_pid and os.getppid() != _parent_pid:
+    if asked > 0:
         raise ProcessExit(EXIT_QUIT, "the parent process is gone")
 
 
@@ -201,7 +202,7 @@ def _identity(user: str) -> dict:
 
 def stand_alone() -> None:
     """This process, forked for a command, outlives its parent, and Ctrl-C at the parent's terminal does not reach it."""
-    _prctl(_PR_SET_PDEATHSIG, 0)
+    _fastpath.die_with_parent(0, 0)
     os.setsid()
     signals.install(())
 
