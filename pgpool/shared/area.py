@@ -56,6 +56,8 @@ class Shared:
         for child in self.children:
             child.clear()
         self.queue = Queue(words, layout, lambda: self.lock(Lock.QUEUE))
+        self.header = self.buf[layout.header_at : layout.header_at + 64]
+        """For C."""
         self.verdicts = self.buf[layout.verdict_at : layout.verdict_at + layout.verdict_entries * VERDICT_ENTRY]
         """The verdict table, for C: all zero at first."""
         self.written = WrittenTables(words, layout, lambda: self.lock(Lock.WRITTEN))

@@ -73,7 +73,27 @@ def freeze() -> None:
     copy) the pages it shares with the parent.
     """
     gc.collect()
+    _fill_holes()
     gc.freeze()
+
+
+_POOL_BYTES, _POOL_HEADER = 16384, 48
+_fillers: list[object] = []
+
+
+def _fill_holes() -> None:
+    """Take what is free between the objects of the parent (0.3 MB): a child's new objects then lie side by side on new
+    pages, instead of one here and one there on pages that it would share but for them.
+
+    CPython has pools for each size up to 512 bytes; the first object of a new pool says that the others are full. Where
+    that is not so (another build of Python) this ends after a moment, and nothing is gained.
+    """
+    for size in range(48, 513, 16):
+        for _ in range(2000):
+            filler = bytes(size - b"".__sizeof__())
+            if id(filler) % _POOL_BYTES == _POOL_HEADER:
+                break
+            _fillers.append(filler)
 
 
 def fork(target: Callable[..., int | None], *args: object) -> int:

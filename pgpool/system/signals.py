@@ -69,7 +69,7 @@ class Signals:
 
 
 def _set_handlers(handlers: dict[int, Any]) -> None:
-    """Let these be the handlers. Only what differs is set, and in plain numbers, not by way of the enumerations of ``signal``:
+    """Let these be the handlers. Only what differs is set, and in plain numbers without the enumerations of ``signal``:
     most of it a child has from its parent, and all that Python touches in a child is private memory from then on."""
     global _handlers
     for number in _handlers.keys() - handlers.keys():
@@ -98,8 +98,8 @@ def install(handled: Iterable[int], ignored: Iterable[int] = (SIGPIPE,)) -> Sign
 
 
 def reset_in_child() -> None:
-    """In a forked child: forget the parent's pipe (a wakeup fd survives fork). Signals stay blocked until ``install``, so its
-    handlers do nothing; that of Python for SIGINT goes too."""
+    """In a forked child: forget the parent's pipe (a wakeup fd survives fork). Signals stay blocked until ``install``, so
+    its handlers do nothing; that of Python for SIGINT goes too."""
     if _current is not None:
         _current._forget()
     if SIGINT not in _handlers:
