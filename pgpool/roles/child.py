@@ -88,12 +88,26 @@ class Child:
 
     def be_born(self, index: int) -> None:
         """What only this process can make for itself."""
-        worker = self.worker
-        shared = worker.shared
         self.signals = signals.install(_HANDLED)
         log.set_process("child", "CHILD")
+        self.settle(index, self.signals.wakeup_fd)
+        self.title("wait for connection request")
+
+    def rehearse(self, wakeup_fd: int) -> None:
+        """In the parent, before the first fork, with no listeners: what all children will do is done here once, so that they
+        find in shared pages what Python notes for itself meanwhile (which attributes of which types were looked up)."""
+        self.settle(0, wakeup_fd)
+        self.before_client()
+        self.greet(0.0)
+        self.acceptor.close()
+        self.worker.cell.clear()
+
+    def settle(self, index: int, wakeup_fd: int) -> None:
+        """Take place ``index``; signals make ``wakeup_fd`` readable."""
+        worker = self.worker
+        shared = worker.shared
         worker.index = index
-        worker.wakeup_fd = self.signals.wakeup_fd
+        worker.wakeup_fd = wakeup_fd
         worker.cell = cell = shared.children[index]
         cell.start(os.getpid(), time.time())
         worker.pool = Pool(cell.slots)
@@ -102,7 +116,6 @@ class Child:
         worker.door = Door(worker.relay, self.acceptor.fileno(), [*cell.orders, *shared.in_the_way])
         if self.title_area is not None:
             worker.door.entitle(self.title_area[0], min(self.title_area[1], TITLE_BYTES))
-        self.title("wait for connection request")
         self.idle_from = time.monotonic()
 
     def before_client(self) -> None:

@@ -27,8 +27,8 @@ DOUBT_PAUSE = 0.25
 
 
 def throws() -> Iterator[float]:
-    """A dice: numbers from 0.0 up to, not including, 1.0. Each process begins its own at the first throw; the random module's state
-    would be the parent's, and so that of all children (process.fork)."""
+    """A dice: numbers from 0.0 up to, not including, 1.0. Each process begins its own: the state of the random module
+    would be the parent's, and so the same in all children (process.fork)."""
     while True:
         for word in _WORDS.unpack(os.urandom(_WORDS.size)):
             yield (word >> 11) * 2.0**-53
