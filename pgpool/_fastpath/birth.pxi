@@ -11,18 +11,20 @@ cdef extern from *:
         sigdelset(set, SIGSEGV); sigdelset(set, SIGBUS); sigdelset(set, SIGFPE); sigdelset(set, SIGILL);
         sigdelset(set, SIGTRAP); sigdelset(set, SIGABRT);
     }
-    static int fork_blocked(void) {
+    /* pids[] gets those of the new processes, one less than 0 where it ended; which of them this is, or -1: the old one */
+    static int fork_blocked(int *pids, int count) {
         sigset_t all, before;
-        int pid, why;
+        int i, why = 0;
         most_signals(&all);
         sigprocmask(SIG_BLOCK, &all, &before);
-        pid = fork();
-        if (pid) {
-            why = errno;
-            sigprocmask(SIG_SETMASK, &before, NULL);
-            errno = why;
+        for (i = 0; i < count; i++) {
+            pids[i] = fork();
+            if (pids[i] == 0) return i;
+            if (pids[i] < 0) { why = errno; break; }
         }
-        return pid;
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        errno = why;
+        return -1;
     }
     static void let_in(void) {
         sigset_t all;
@@ -34,20 +36,33 @@ cdef extern from *:
         return parent && getppid() != parent ? 1 : asked;
     }
     """
-    int fork_blocked()
+    int fork_blocked(int *pids, int count)
     void let_in()
     int wanted_at_death(int signum, int parent)
 
-def fork() -> int:
-    """fork(2); in the child signals stay blocked until ``let_signals_in``. OSError.
+def fork(int count) -> tuple:
+    """fork(2), ``count`` times. In the old process (-1, pids): fewer of them when the system has no more; OSError when it has none.
+    In a new one (its number from 0, []): signals stay blocked there until ``let_signals_in``.
 
-    Python's own hooks round a fork do not run. They repair what other threads would have left behind: only for a process
-    without any. And they seed the random module anew: its numbers are the same in all processes forked by this.
+    Nothing is written between two forks: a page that the old process writes to then is from then on the private one of each
+    process forked before. Python's own hooks round a fork do not run. They repair what other threads would have left behind:
+    only for a process without any. And they seed the random module anew: its numbers are the same in all processes.
     """
-    pid = fork_blocked()
-    if pid < 0:
-        PyErr_SetFromErrno(OSError)
-    return pid
+    cdef int *pids = <int *> malloc(<size_t> (count if count > 0 else 1) * sizeof(int))
+    cdef int number, i, made = 0
+    if pids == NULL:
+        raise MemoryError
+    number = fork_blocked(pids, count)
+    if number >= 0:
+        return number, []                                  # pids[] is not given back: that would touch a page more
+    try:
+        while made < count and pids[made] > 0:
+            made += 1
+        if made == 0 and count > 0:
+            PyErr_SetFromErrno(OSError)
+        return -1, [pids[i] for i in range(made)]
+    finally:
+        free(pids)
 
 def let_signals_in() -> None:
     """Unblock all signals: what has come since the fork is delivered now."""

@@ -54,7 +54,7 @@ class Shared:
         self.nodes = [Node(words, layout, n) for n in range(layout.nodes)]
         self.children = [Child(words, layout, c) for c in range(layout.children)]
         for child in self.children:
-            child.clear()
+            child.begin()
         self.queue = Queue(words, layout, lambda: self.lock(Lock.QUEUE))
         self.header = self.buf[layout.header_at : layout.header_at + 64]
         """For C."""

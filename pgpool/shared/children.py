@@ -167,12 +167,16 @@ class Child:
 
     # -- by the parent ------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """From zeroed memory to a place in which nobody lives. (To write zeros would make the memory that of the parent.)"""
+        self._cell.write(pool=-1, balance_node=-1)
+
     def clear(self) -> None:
         """The child is dead: nobody is connected, no key is valid. Counters stay: the next child counts on."""
         for slot in self.slots:
             slot.clear()
         self._cell.clear()
-        self._cell.write(pool=-1, balance_node=-1)
+        self.begin()
         self._orders.set("restart", 0)
         self._orders.set("leave", 0)
         self.hot[:HOT_QUERIES] = bytes(HOT_QUERIES)

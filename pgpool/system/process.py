@@ -101,20 +101,26 @@ def fork(target: Callable[..., int | None], *args: object) -> int:
 
     In the child all signals are blocked until target calls ``signals.install``, and the child dies (SIGINT) with its
     parent. ``ProcessExit`` gives the exit code; any other exception is logged and means EXIT_RESTART. The numbers of the
-    random module are the parent's: whoever needs others takes SystemRandom.
+    random module are the parent's.
     """
+    return fork_each([lambda: target(*args)])[0]
+
+
+def fork_each(targets: Sequence[Callable[[], int | None]]) -> list[int]:
+    """``fork`` for each of ``targets``, at one go. When the system has no more processes for us, fewer than asked for;
+    OSError: none."""
     global _parent_pid
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
-    pid = _fastpath.fork()
-    if pid == 0:
+    number, pids = _fastpath.fork(len(targets))
+    if number >= 0:
         _parent_pid = parent
-        _run_child(target, args)
-    return pid
+        _run_child(targets[number])
+    return pids
 
 
-def _run_child(target: Callable[..., int | None], args: tuple[object, ...]) -> None:
+def _run_child(target: Callable[[], int | None]) -> None:
     code = EXIT_RESTART
     try:
         signals.reset_in_child()
@@ -122,7 +128,7 @@ def _run_child(target: Callable[..., int | None], args: tuple[object, ...]) -> N
             os.close(fd)
         parent_only.clear()
         die_with_parent(signals.SIGINT)
-        code = target(*args) or 0
+        code = target() or 0
     except ProcessExit as stop:
         log.debug1(f"process exits with code {stop.code}: {stop.reason}")
         code = stop.code
