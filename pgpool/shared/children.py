@@ -126,8 +126,7 @@ class Child:
     # -- by the child -------------------------------------------------------------------------------------------
 
     def start(self, pid: int, now: float) -> None:
-        """A new process begins to live here (called by the child, or by the parent before it can run)."""
-        self._cell.clear()
+        """A new process begins to live here (called by it, or by the parent before it can run): the place is clear."""
         self._cell.write(pid=pid, start_time=now, pool=-1, balance_node=-1)
 
     def begin_session(self, host: str, port: str | int, now: float) -> None:
