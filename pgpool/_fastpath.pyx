@@ -24,6 +24,7 @@ doubt       what servers say that makes us ask who the primary is
 guest       a client that comes again, and is served as the last time
 door        waiting for clients, and what they say first
 privacy     a guest's first packet from under TLS
+birth       fork, and the first moments of a child
 
 Functions here check every length before they trust it, return reason codes and never raise for normal events.
 """
@@ -50,3 +51,4 @@ include "_fastpath/doubt.pxi"
 include "_fastpath/door.pxi"
 include "_fastpath/privacy.pxi"
 include "_fastpath/guest.pxi"
+include "_fastpath/birth.pxi"

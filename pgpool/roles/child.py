@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..auth.hba import Hba
@@ -40,77 +39,84 @@ TITLE_BYTES = 256
 """As much of the title is used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
-    """What the parent has read and worked out already: a child that did so itself would take longer, and more memory."""
-
-    rules: Hba | None
-    passwords: PasswordFile
-    routing: RoutingSettings
-
-
-def child_main(
-    index: int,
-    settings: Settings,
-    shared: Shared,
-    listeners: Sequence[Listener],
-    options: Options,
-    inherited: Inherited,
-) -> int:
-    """The life of the child in place ``index``; returns its exit code."""
-    return Child(index, settings, shared, listeners, options, inherited).live()
-
-
 class Child:
+    """One process, as its parent makes it before the fork; ``live`` is what the forked process does.
+
+    What is made here is shared by all children as long as none of them writes to it: memory that a process fills itself is
+    its own, and takes it time at start. The parent makes a new one when what it holds has changed.
+    """
+
+    signals: signals.Signals
+    acceptor: Acceptor
+
     def __init__(
         self,
-        index: int,
         settings: Settings,
         shared: Shared,
         listeners: Sequence[Listener],
         options: Options,
-        inherited: Inherited,
+        rules: Hba | None,
+        passwords: PasswordFile,
+        routing: RoutingSettings,
     ) -> None:
         self.options = options
-        self.signals = signals.install(_HANDLED)
-        log.set_process("child", "CHILD")
-        cell = shared.children[index]
-        cell.start(os.getpid(), time.time())
-        header = shared.buf[:64]
-        relay = Relay(cell.hot, header, shared.verdicts, shared.seeds, self.signals.wakeup_fd)
-        self.acceptor = Acceptor(listeners, self.signals.wakeup_fd)
-        door = Door(relay, self.acceptor.fileno(), [*cell.orders, *shared.in_the_way])
+        self.listeners = listeners
         self.worker = Worker(
-            index=index,
             settings=settings,
             shared=shared,
-            cell=cell,
-            pool=Pool(cell.slots),
-            relay=relay,
-            door=door,
             relcache=Relcache(settings, shared=shared.facts),
-            routing=inherited.routing,
-            wakeup_fd=self.signals.wakeup_fd,
+            routing=routing,
             woken=self.woken,
+            hba=rules,
+            passwords=passwords,
             title=self.title,
         )
-        self.worker.passwords = inherited.passwords
-        self.worker.hba = inherited.rules
-        process.set_title(TITLE + "wait for connection request")
         self.title_area = process.title_area()
-        if self.title_area is not None:
-            door.entitle(self.title_area[0], min(self.title_area[1], TITLE_BYTES))
         self.busy = False
         self.served = 0
-        self.idle_from = time.monotonic()
+        self.idle_from = 0.0
 
-    def live(self) -> int:
+    def live(self, index: int) -> int:
+        """The life of the child in place ``index``; returns its exit code."""
+        self.be_born(index)
         try:
             while True:
                 self.before_client()
                 self.serve_next()
         finally:
             self.worker.pool.close()
+
+    def be_born(self, index: int) -> None:
+        """What only this process can make for itself."""
+        self.signals = signals.install(_HANDLED)
+        log.set_process("child", "CHILD")
+        self.settle(index, self.signals.wakeup_fd)
+        self.title("wait for connection request")
+
+    def rehearse(self, wakeup_fd: int) -> None:
+        """In the parent, before the first fork, with no listeners: what all children will do is done here once, so that they
+        find in shared pages what Python notes for itself meanwhile (which attributes of which types were looked up)."""
+        self.settle(0, wakeup_fd)
+        self.before_client()
+        self.greet(0.0)
+        self.acceptor.close()
+        self.worker.cell.clear()
+
+    def settle(self, index: int, wakeup_fd: int) -> None:
+        """Take place ``index``; signals make ``wakeup_fd`` readable."""
+        worker = self.worker
+        shared = worker.shared
+        worker.index = index
+        worker.wakeup_fd = wakeup_fd
+        worker.cell = cell = shared.children[index]
+        cell.start(os.getpid(), time.time())
+        worker.pool = Pool(cell.slots)
+        worker.relay = Relay(cell.hot, shared.header, shared.verdicts, shared.seeds, worker.wakeup_fd)
+        self.acceptor = Acceptor(self.listeners, worker.wakeup_fd)
+        worker.door = Door(worker.relay, self.acceptor.fileno(), [*cell.orders, *shared.in_the_way])
+        if self.title_area is not None:
+            worker.door.entitle(self.title_area[0], min(self.title_area[1], TITLE_BYTES))
+        self.idle_from = time.monotonic()
 
     def before_client(self) -> None:
         """Between two clients: what ends this child, or changes it."""

@@ -127,12 +127,15 @@ class Nursery:
     def fill(self) -> None:
         """Fork what is wanted and not there, as far as the guards let."""
         now = self.clock()
-        for place in self.places:
-            if place.wanted and not place.pid and now >= place.guard.not_before:
-                place.born, place.kill_at, place.reborn = now, 0.0, False
-                place.pid = process.fork(place.run)
-                if self.started:
-                    log.log(LOG, f"fork a new {place.what} with pid: {place.pid}")
+        due = [p for p in self.places if p.wanted and not p.pid and now >= p.guard.not_before]
+        if not due:
+            return
+        for place in due:
+            place.born, place.kill_at, place.reborn = now, 0.0, False
+        for place, pid in zip(due, process.fork_each([place.run for place in due]), strict=False):
+            place.pid = pid
+            if self.started:
+                log.log(LOG, f"fork a new {place.what} with pid: {pid}")
 
     def next_due(self) -> float | None:
         """When ``fill`` or ``kill_late`` will have something to do, on ``clock``; None when that is not known."""

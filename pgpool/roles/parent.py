@@ -59,6 +59,9 @@ def warm_up() -> None:
 class Parent:
     """``run`` is the whole life of a pgpool, from open sockets to the exit code."""
 
+    newborn: child.Child
+    """What is forked for each child: made anew when the settings or other files have been read again."""
+
     def __init__(
         self,
         settings: Settings,
@@ -113,6 +116,8 @@ class Parent:
         self.late.find()
         settle_without_asking(self, self.failover.rules())
         warm_up()
+        self._newborn([]).rehearse(self.signals.wakeup_fd)
+        self.newborn = self._newborn(self.listeners)
         process.freeze()
         if self.settings.mode is ClusterMode.STREAMING_REPLICATION:
             self.failover.start_search()
@@ -248,10 +253,14 @@ class Parent:
     def _add_health(self, node_id: int) -> None:
         self.nursery.add_worker("health check process", partial(self._run_health, node_id), node_id)
 
+    def _newborn(self, listeners: list[Listener]) -> child.Child:
+        """What every child begins as."""
+        passwords = self.prober.passwords
+        return child.Child(self.settings, self.shared, listeners, self.options, self.rules, passwords, self.routing)
+
     def _run_child(self, index: int) -> int:
         self._close_pcp_doors()
-        inherited = child.Inherited(self.rules, self.prober.passwords, self.routing)
-        return child.child_main(index, self.settings, self.shared, self.listeners, self.options, inherited)
+        return self.newborn.live(index)
 
     def _run_pcp(self) -> int:
         for listener in self.listeners:
@@ -397,6 +406,7 @@ class Parent:
             self._adopt(new)
         self.prober.passwords = read_passwords(self.settings, self.options)
         self._reload_rules()
+        self.newborn = self._newborn(self.listeners)
         tell_exposed(self.settings, self.options, self.rules)
         self.nursery.send(signals.SIGHUP)
         self.collector.send(signals.SIGHUP)

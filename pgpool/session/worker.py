@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from random import random
 
 from pgpool._fastpath import Door, Relay
 from pgpool.auth.hba import Hba
@@ -21,29 +21,41 @@ from pgpool.shared import Child, RequestKind, Shared
 from pgpool.system import process, signals
 from pgpool.wire import messages
 
+_WORDS = struct.Struct("64Q")
 DOUBT_PAUSE = 0.25
 """Seconds between two looks at the roles of the servers that one child asks for."""
 
 
+def throws() -> Iterator[float]:
+    """A dice: numbers from 0.0 up to, not including, 1.0. Each process begins its own: the state of the random module
+    would be the parent's, and so the same in all children (process.fork)."""
+    while True:
+        for word in _WORDS.unpack(os.urandom(_WORDS.size)):
+            yield (word >> 11) * 2.0**-53
+
+
 @dataclass(slots=True)
 class Worker:
-    """``woken``: called when a signal came; applies what can be applied at once, raises ProcessExit to end this process."""
+    """``woken``: called when a signal came; applies what can be applied at once, raises ProcessExit to end this process.
 
-    index: int
+    Made by the parent; what has no default and is not given then belongs to one process, and is there once that is born.
+    """
+
     settings: Settings
     shared: Shared
-    cell: Child
-    pool: Pool
-    relay: Relay
-    door: Door
     relcache: Relcache
     routing: RoutingSettings
-    wakeup_fd: int
     woken: Callable[[], None]
     hba: Hba | None = None
     passwords: PasswordFile | None = None
     title: Callable[[str], None] = lambda text: None
-    dice: Callable[[], float] = random
+    dice: Callable[[], float] = field(default_factory=lambda: throws().__next__)
+    index: int = field(init=False)
+    cell: Child = field(init=False)
+    pool: Pool = field(init=False)
+    relay: Relay = field(init=False)
+    door: Door = field(init=False)
+    wakeup_fd: int = field(init=False)
     finishing: bool = False
     """Exit when the session is over."""
     _hashed: RoutingSettings | None = None

@@ -54,8 +54,10 @@ class Shared:
         self.nodes = [Node(words, layout, n) for n in range(layout.nodes)]
         self.children = [Child(words, layout, c) for c in range(layout.children)]
         for child in self.children:
-            child.clear()
+            child.begin()
         self.queue = Queue(words, layout, lambda: self.lock(Lock.QUEUE))
+        self.header = self.buf[layout.header_at : layout.header_at + 64]
+        """For C."""
         self.verdicts = self.buf[layout.verdict_at : layout.verdict_at + layout.verdict_entries * VERDICT_ENTRY]
         """The verdict table, for C: all zero at first."""
         self.written = WrittenTables(words, layout, lambda: self.lock(Lock.WRITTEN))

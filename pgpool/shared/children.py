@@ -126,8 +126,7 @@ class Child:
     # -- by the child -------------------------------------------------------------------------------------------
 
     def start(self, pid: int, now: float) -> None:
-        """A new process begins to live here (called by the child, or by the parent before it can run)."""
-        self._cell.clear()
+        """A new process begins to live here (called by it, or by the parent before it can run): the place is clear."""
         self._cell.write(pid=pid, start_time=now, pool=-1, balance_node=-1)
 
     def begin_session(self, host: str, port: str | int, now: float) -> None:
@@ -167,12 +166,16 @@ class Child:
 
     # -- by the parent ------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """From zeroed memory to a place in which nobody lives. (To write zeros would make the memory that of the parent.)"""
+        self._cell.write(pool=-1, balance_node=-1)
+
     def clear(self) -> None:
         """The child is dead: nobody is connected, no key is valid. Counters stay: the next child counts on."""
         for slot in self.slots:
             slot.clear()
         self._cell.clear()
-        self._cell.write(pool=-1, balance_node=-1)
+        self.begin()
         self._orders.set("restart", 0)
         self._orders.set("leave", 0)
         self.hot[:HOT_QUERIES] = bytes(HOT_QUERIES)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _signal
 import os
 import signal
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from signal import (  # noqa: F401  (the numbers are part of this door)
     SIGALRM,
     SIGCHLD,
@@ -19,13 +19,15 @@ from signal import (  # noqa: F401  (the numbers are part of this door)
     SIGUSR1,
     SIGUSR2,
 )
+from typing import Any
 
-# Those which the kernel raises for a fault of the program itself must never be held back.
-_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT}
-_BLOCKABLE = signal.valid_signals() - _FAULTS - {SIGKILL, SIGSTOP}
+from pgpool._fastpath import let_signals_in
+
 _DRAIN_SIZE = 4096
 
 _current: Signals | None = None
+_handlers: dict[int, Any] = {}
+"""What was set here or in the process that this one was forked from, by number; no other signal has been touched."""
 
 
 class Signals:
@@ -34,12 +36,10 @@ class Signals:
     C code may poll ``wakeup_fd`` without holding the GIL; it must leave the bytes in it to ``drain``.
     """
 
-    def __init__(self, handled: Iterable[int], ignored: Iterable[int]):
+    def __init__(self) -> None:
         read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.wakeup_fd = read_fd
         self._write_fd = write_fd
-        self.handled = frozenset(signal.Signals(number) for number in handled)
-        self.ignored = frozenset(signal.Signals(number) for number in ignored)
 
     def drain(self) -> set[int]:
         """The signals which arrived since the last call; empties the pipe."""
@@ -54,15 +54,30 @@ class Signals:
                 return seen
 
     def close(self) -> None:
-        """Undo ``install``: default handlers, no wakeup pipe (tests, and the child after a fork)."""
+        """Undo ``install``: default handlers, no wakeup pipe (tests)."""
+        _set_handlers({})
+        self._forget()
+
+    def _forget(self) -> None:
+        """No wakeup pipe."""
         global _current
         signal.set_wakeup_fd(-1)
-        for number in self.handled | self.ignored:
-            signal.signal(number, signal.SIG_DFL)
         os.close(self.wakeup_fd)
         os.close(self._write_fd)
         if _current is self:
             _current = None
+
+
+def _set_handlers(handlers: dict[int, Any]) -> None:
+    """Let these be the handlers. Only what differs is set, and in plain numbers without the enumerations of ``signal``:
+    most of it a child has from its parent, and all that Python touches in a child is private memory from then on."""
+    global _handlers
+    for number in _handlers.keys() - handlers.keys():
+        _signal.signal(number, _signal.SIG_DFL)
+    for number, handler in handlers.items():
+        if _handlers.get(number) is not handler:
+            _signal.signal(number, handler)
+    _handlers = handlers
 
 
 def install(handled: Iterable[int], ignored: Iterable[int] = (SIGPIPE,)) -> Signals:
@@ -73,34 +88,22 @@ def install(handled: Iterable[int], ignored: Iterable[int] = (SIGPIPE,)) -> Sign
     """
     global _current
     if _current is not None:
-        _current.close()
-    signals = Signals(handled, ignored)
+        _current._forget()
+    signals = Signals()
     signal.set_wakeup_fd(signals._write_fd, warn_on_full_buffer=False)
-    for number in signals.handled:
-        signal.signal(number, _note_nothing)
-    for number in signals.ignored:
-        signal.signal(number, signal.SIG_IGN)
+    _set_handlers(dict.fromkeys(map(int, handled), _note_nothing) | dict.fromkeys(map(int, ignored), _signal.SIG_IGN))
     _current = signals
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKABLE)
+    let_signals_in()
     return signals
 
 
-@contextmanager
-def blocked() -> Iterator[None]:
-    """No signal is delivered inside; they wait for the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKABLE)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def reset_in_child() -> None:
-    """In a forked child, signals still blocked: forget the parent's handlers and pipe (a wakeup fd survives fork)."""
+    """In a forked child: forget the parent's pipe (a wakeup fd survives fork). Signals stay blocked until ``install``, so
+    its handlers do nothing; that of Python for SIGINT goes too."""
     if _current is not None:
-        _current.close()
-    signal.set_wakeup_fd(-1)
-    signal.signal(SIGINT, signal.SIG_DFL)
+        _current._forget()
+    if SIGINT not in _handlers:
+        signal.signal(SIGINT, signal.SIG_DFL)
 
 
 def alarm(seconds: float) -> None:

@@ -49,7 +49,8 @@ class Listener:
 
     def close(self) -> None:
         """Close our descriptor only; the file of a unix socket stays."""
-        self._sock.close()
+        if self._sock.fileno() >= 0:
+            os.close(self._sock.detach())  # less memory is touched than by close(): each child comes here
 
     def remove_path(self) -> None:
         """Remove the file of a unix socket, if it is there."""

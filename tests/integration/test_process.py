@@ -196,9 +196,9 @@ def test_nobody_serves_when_the_parent_was_killed(make_pgpool):
 ODD_CHILD = """
 import sys
 from pgpool.roles import child
-def child_main(index, settings, shared, listeners, options, inherited):
+def live(self, index):
     {body}
-child.child_main = child_main
+child.Child.live = live
 from pgpool.cli.pgpool import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import threading
 
 import pytest
 
@@ -38,21 +37,6 @@ def test_several_signals_are_told_together_and_once(installed):
     for signum in (signals.SIGUSR1, signals.SIGHUP, signals.SIGUSR1):
         os.kill(os.getpid(), signum)
     assert installed.drain() == {signals.SIGUSR1, signals.SIGHUP}
-
-
-def test_blocked_signals_come_afterwards(installed):
-    with signals.blocked():
-        signal.pthread_kill(threading.get_ident(), signals.SIGUSR1)  # other tests' threads block nothing
-        assert installed.drain() == set()
-    assert installed.drain() == {signals.SIGUSR1}
-
-
-def test_blocked_keeps_an_outer_block(installed):
-    with signals.blocked():
-        with signals.blocked():
-            pass
-        signal.pthread_kill(threading.get_ident(), signals.SIGUSR1)  # other tests' threads block nothing
-        assert installed.drain() == set()
 
 
 def test_a_second_install_replaces_the_first(installed):
