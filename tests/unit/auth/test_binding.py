@@ -97,7 +97,7 @@ def test_a_flag_that_does_not_fit_the_choice(first: bytes) -> None:
 
 
 @pytest.mark.parametrize("first", [b"p=tls-server-end-point,,n=,r=abc", b"p=tls-unique,,n=,r=abc"])
-@pytest.mark.parametrize("binding", [b"", BINDING])
+@pytest.mark.parametrize("binding", [b"", BINDING], ids=["plain", "TLS"])
 def test_binding_without_the_mechanism(first: bytes, binding: bytes) -> None:
     with pytest.raises(x.ExchangeFailed, match="requires SCRAM channel binding"):
         x.ScramServer(VERIFIER, b"server", binding=binding).first(first)
