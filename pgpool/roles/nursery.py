@@ -132,7 +132,15 @@ class Nursery:
             return
         for place in due:
             place.born, place.kill_at, place.reborn = now, 0.0, False
-        for place, pid in zip(due, process.fork_each([place.run for place in due]), strict=False):
+        try:
+            pids = process.fork_each([place.run for place in due])
+        except OSError:
+            pids = []
+        if len(pids) < len(due):
+            log.warning(f"could not fork {len(due) - len(pids)} of {len(due)} processes, trying again in {FIRST_PAUSE:g} s")
+        for place in due[len(pids) :]:
+            place.guard.not_before = now + FIRST_PAUSE
+        for place, pid in zip(due, pids, strict=False):
             place.pid = pid
             if self.started:
                 log.log(LOG, f"fork a new {place.what} with pid: {pid}")

@@ -1,10 +1,13 @@
 """Births and deaths, on a clock of our own; the processes are real."""
 
+import subprocess
+import sys
+
 import pytest
 
 from pgpool.roles.nursery import FIRST_PAUSE, LONGEST_PAUSE, QUICK_DEATHS_ALLOWED, BootGuard, Nursery
 from pgpool.system import process, signals
-from tests.support.places import wait_until
+from tests.support.places import python_env, wait_until
 
 
 class Clock:
@@ -175,3 +178,24 @@ def test_guard_forgives_those_who_lived_or_served(lived, useful):
     guard = BootGuard()
     for _ in range(100):
         assert guard.note(lived, useful, 0.0) == 0.0
+
+
+NO_MORE = """
+import os, resource
+from pgpool.roles.nursery import Nursery
+nursery = Nursery(lambda: 100.0, lambda place: False, lambda place, pid: None)
+nursery.add_child(0, lambda: 0)
+nursery.add_child(1, lambda: 0)
+if os.getuid() == 0:  # root has no limit
+    os.setgid(65534)
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+nursery.fill()
+print(len(list(nursery.alive())), nursery.next_due())
+"""
+
+
+def test_a_system_that_has_no_process_left_is_asked_again_later():
+    done = subprocess.run([sys.executable, "-c", NO_MORE], env=python_env(), capture_output=True, text=True, check=True)
+    assert done.stdout == f"0 {100.0 + FIRST_PAUSE}\n"
+    assert "could not fork 2 of 2 processes" in done.stderr
