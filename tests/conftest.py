@@ -10,13 +10,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs_pgpool: makes no sense with --proxy direct")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its marks
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """A file stays in one process; so do all of tests/versus: the last of them judges what all the others have seen."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/versus" if nodeid.startswith("tests/versus/") else super()._split_scope(nodeid)
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     direct = config.getoption("--proxy") == "direct"
     for item in items:
-        path = item.nodeid.partition("::")[0]
-        versus = path.startswith("tests/versus/")  # its last test judges what all the others have seen
-        item.add_marker(pytest.mark.xdist_group("tests/versus" if versus else path))
         if "tests/integration/" in item.nodeid and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(120))
         if direct and item.get_closest_marker("needs_pgpool"):
