@@ -1,96 +1,194 @@
-"""Asks a backend through libpq whether it answers and whether it is in recovery (SHOW pool_nodes, PCP node info)."""
+"""Questions which pgpool asks the backends on its own behalf: are you there, which role have you, how far are you.
+
+One connection each, never kept, by the login that sessions use (connect.py): what can be interrupted, costs no library.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import psycopg
-from psycopg.conninfo import make_conninfo
+from ..auth.passwd import PasswordFile
+from ..errors import AuthenticationFailed, BackendFailed, BackendRefused, PgpoolError, ProtocolViolation
+from ..policy.failover import Health
+from ..system.channel import ChannelError
+from ..wire import messages
+from ..wire.startup import own_startup
+from .connect import Login, login, open_channel, simple_query
 
 if TYPE_CHECKING:
-    from pgpool.config.settings import BackendConf, Settings
+    from ..config.settings import BackendConf, Settings
 
-DEFAULT_SOCKET_DIR = "/tmp"
-"""Of an empty backend_hostname (parameters.tsv)."""
-DEFAULT_TIMEOUT = 10
-LEAST_TIMEOUT = 2
-"""libpq takes a connect_timeout of 1 second for 2."""
-
-
-def _as_written(user: str, password: str) -> str:
-    return password
+NOT_SERVING = ("57P01", "57P02", "57P03")
+"""SQLSTATEs of a server that starts up, shuts down or recovers from a crash."""
+_DEFAULT_LIMIT = 10.0
+_LEAST_LIMIT = 2.0
+"""Seconds that a node which is out of use has to answer for a report: most likely it does not."""
+_IDENTITY = "SELECT pg_walfile_name(pg_current_wal_lsn()), system_identifier FROM pg_control_system()"
+_HISTORY = (
+    "SELECT GREATEST(timeline_id, (SELECT max(received_tli) FROM pg_stat_wal_receiver)), system_identifier, "
+    "EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') FROM pg_control_checkpoint(), pg_control_system()"
+)
+_AUTH_OK = (0).to_bytes(4, "big")
+_BEFORE_READY = (b"S", b"K", b"N", b"v")
 
 
 class Prober:
-    """Live answers, one connection each, never kept. The time limit of a node is its connect_timeout.
+    """Asks with the limits of ``settings``, and the passwords configured there or stored in ``passwords``.
 
-    ``secret(user, configured password)`` gives the password to use: pool_passwd and encrypted forms are auth's matter.
+    ``on_wake`` is called when ``wakeup_fd`` becomes readable meanwhile: it drains it, and may raise to give up.
     """
 
-    def __init__(self, settings: Settings, secret: Callable[[str, str], str] = _as_written):
-        self._settings = settings
-        self._secret = secret
+    def __init__(
+        self,
+        settings: Settings,
+        passwords: PasswordFile,
+        wakeup_fd: int = -1,
+        on_wake: Callable[[], None] | None = None,
+    ):
+        self.settings = settings
+        self.passwords = passwords
+        self._wakeup_fd = wakeup_fd
+        self._on_wake = on_wake
+
+    def limit(self) -> float:
+        """Seconds one question may take: connect_timeout, or 10 where that means for ever."""
+        return self.settings.connect_timeout / 1000 or _DEFAULT_LIMIT
+
+    def knock(self, backend: BackendConf, limit: float = 0.0) -> tuple[Health, str]:
+        """Does the server take connections? Any answer counts, a refused login too; the text says what was seen.
+
+        ``limit`` > 0 shortens the time it may take, in seconds.
+        """
+        limit = min(limit, self.limit()) if limit > 0 else self.limit()
+        deadline = time.monotonic() + limit
+        hasty = self.settings.replace(connect_timeout=max(1, int(limit * 1000)))
+        user, database = self.account()[0] or "postgres", self.settings.sr_check_database or "postgres"
+        try:
+            channel = open_channel(backend.id, backend, hasty, deadline, self._wakeup_fd, self._on_wake)
+        except BackendFailed as err:
+            return Health.SILENT, err.detail or err.message
+        try:
+            channel.send(own_startup(user, database).render())
+            while True:
+                kind, payload = channel.read_message()
+                if kind == b"E":
+                    fields = messages.error_fields(payload)
+                    refuses = fields.get("C") in NOT_SERVING
+                    return Health.REFUSES if refuses else Health.ANSWERS, fields.get("M", "")
+                if kind in _BEFORE_READY or (kind == b"R" and payload[:4] == _AUTH_OK):
+                    continue
+                if kind == b"Z":
+                    channel.send(messages.terminate())
+                return Health.ANSWERS, "it answers"
+        except (ChannelError, ProtocolViolation) as err:
+            return Health.SILENT, err.message
+        finally:
+            channel.close()
+
+    def account(self) -> tuple[str, str, str]:
+        """(user, password, database) to ask about roles: the sr check's, else the health check's; user '' is none."""
+        s = self.settings
+        if s.sr_check_user:
+            return s.sr_check_user, s.sr_check_password, s.sr_check_database or "postgres"
+        return s.health_check_user, s.health_check_password, s.health_check_database or "postgres"
+
+    def connect(
+        self, backend: BackendConf, user: str, password: str, database: str, deadline: float, connect_timeout: int = 0
+    ) -> Login:
+        """Log in to one backend. ``password`` is a parameter's value; '' takes the entry of pool_passwd.
+
+        ``deadline`` on time.monotonic(); ``connect_timeout`` > 0 (ms) replaces that of the settings. Raises
+        BackendFailed, BackendRefused, AuthenticationFailed.
+        """
+        settings = self.settings
+        if connect_timeout > 0 and connect_timeout != settings.connect_timeout:
+            settings = settings.replace(connect_timeout=connect_timeout)
+        return login(
+            backend.id,
+            backend,
+            own_startup(user, database),
+            self.passwords.own(user, password),
+            None,
+            settings,
+            deadline,
+            wakeup_fd=self._wakeup_fd,
+            on_wake=self._on_wake,
+        )
+
+    def ask_recovery(self, backend: BackendConf, limit: float = math.inf) -> tuple[bool | None, str, bool]:
+        """(pg_is_in_recovery(), '', False), or (None, why not, was it the login that was refused).
+
+        ``limit`` shortens the time it may take, in seconds.
+        """
+        user, password, database = self.account()
+        if not user:
+            return None, "neither sr_check_user nor health_check_user is set", True
+        limit, link = min(limit, self.limit()), None
+        try:
+            link = self.connect(backend, user, password, database, time.monotonic() + limit, max(1, int(limit * 1000)))
+            return simple_query(link.channel, "SELECT pg_is_in_recovery()", backend.id) == [["t"]], "", False
+        except PgpoolError as err:
+            return None, reason_of(err), refused_login(err)
+        finally:
+            if link is not None:
+                hang_up(link)
 
     def status(self, backend: BackendConf, *, out: bool = False) -> str:
-        """``up`` when the postmaster takes connections, else ``down`` (starting, stopping, silent, not there).
-
-        ``out``: the node is not in use, and most likely does not answer; it gets ``LEAST_TIMEOUT`` only.
-        """
-        health = backend.health_check
-        target = self._target(backend, out, user=health.user or "postgres", dbname=health.database or "postgres")
-        try:
-            answer = psycopg.pq.PGconn.ping(target.encode())
-        except psycopg.Error:
-            return "down"
-        return "up" if answer == psycopg.pq.Ping.OK else "down"
+        """``up`` when the server takes connections, else ``down`` (starting, stopping, silent, not there): for SHOW
+        pool_nodes and pcp_node_info. ``out``: the node is not in use."""
+        limit = _LEAST_LIMIT if out else self._of_node(backend)
+        return "up" if self.knock(backend, limit)[0] is Health.ANSWERS else "down"
 
     def role(self, backend: BackendConf) -> str:
         """``standby`` when the server is in recovery, ``primary`` when not, ``unknown`` when it does not say."""
-        s = self._settings
-        limit = self._timeout(backend) * 1000
-        target = self._target(
-            backend,
-            False,
-            user=s.sr_check_user,
-            password=self._secret(s.sr_check_user, s.sr_check_password),
-            dbname=s.sr_check_database or "postgres",
-            options=f"-c statement_timeout={limit}",
-        )
+        in_recovery, _, _ = self.ask_recovery(backend, self._of_node(backend))
+        return "unknown" if in_recovery is None else "standby" if in_recovery else "primary"
+
+    def _of_node(self, backend: BackendConf) -> float:
+        """connect_timeout of this node in seconds; where that means for ever a report still does not wait for ever."""
+        return backend.health_check.connect_timeout / 1000 or _DEFAULT_LIMIT
+
+    def identity(self, backend: BackendConf, *, standby: bool = False) -> tuple[int, str, bool]:
+        """(timeline, system identifier, does it stream) of a primary, or of a ``standby``; (0, '', False) when it does not
+        say (some managed services do not)."""
+        user, password, database = self.account()
+        link = None
         try:
-            with psycopg.connect(target, autocommit=True) as connection:
-                row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
-        except psycopg.Error:
-            return "unknown"
-        if row is None:
-            return "unknown"
-        return "standby" if row[0] else "primary"
+            link = self.connect(backend, user, password, database, time.monotonic() + self.limit())
+            if standby:
+                [[timeline, system, streams]] = simple_query(link.channel, _HISTORY, backend.id)
+                return int(timeline or "0"), system or "", streams == "t"
+            [[walfile, system]] = simple_query(link.channel, _IDENTITY, backend.id)
+            return int((walfile or "0")[:8], 16), system or "", False
+        except (PgpoolError, ValueError):
+            return 0, "", False
+        finally:
+            if link is not None:
+                hang_up(link)
 
-    @staticmethod
-    def _timeout(backend: BackendConf) -> int:
-        """connect_timeout in whole seconds; where that means for ever a report still does not wait for ever."""
-        limit = math.ceil(backend.health_check.connect_timeout / 1000)
-        return max(LEAST_TIMEOUT, limit) if limit else DEFAULT_TIMEOUT
 
-    def _encryption(self, backend: BackendConf) -> dict[str, str]:
-        """libpq's words for what the settings want."""
-        s = self._settings
-        root = s.resolve(backend.sslrootcert) or s.path("ssl_ca_cert")
-        mode = backend.sslmode
-        if mode == "auto":
-            mode = "prefer" if s.ssl else "disable"
-        files = {"sslrootcert": root, "sslcert": s.resolve(backend.sslcert), "sslkey": s.resolve(backend.sslkey)}
-        return {"sslmode": mode, **({k: v for k, v in files.items() if v} if mode != "disable" else {})}
+def hang_up(link: Login) -> None:
+    """Say goodbye and close."""
+    try:
+        link.channel.send(messages.terminate())
+    except ChannelError:
+        pass
+    finally:
+        link.channel.close()
 
-    def _target(self, backend: BackendConf, hasty: bool, **more: str) -> str:
-        timeout = LEAST_TIMEOUT if hasty else self._timeout(backend)
-        return make_conninfo(
-            host=backend.hostname or DEFAULT_SOCKET_DIR,
-            port=backend.port,
-            connect_timeout=timeout,
-            tcp_user_timeout=timeout * 1000,
-            fallback_application_name="pgpool",
-            **self._encryption(backend),
-            **{key: value for key, value in more.items() if value},
-        )
+
+def reason_of(err: PgpoolError) -> str:
+    """One line: what went wrong, without our own framing text."""
+    if isinstance(err, BackendRefused):
+        return err.message
+    return err.detail or err.message
+
+
+def refused_login(err: PgpoolError) -> bool:
+    """The server is there and takes connections, but not ours: a matter of accounts, not of its health."""
+    if isinstance(err, BackendRefused):
+        return err.sqlstate not in NOT_SERVING
+    return isinstance(err, AuthenticationFailed)

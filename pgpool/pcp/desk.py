@@ -44,7 +44,7 @@ class Desk:
         return GENERATIONS[self.settings.pcp_protocol_version]
 
     def probe(self) -> Prober:
-        return Prober(self.settings, self.secret)
+        return Prober(self.settings, self.passwords, self.wakeup_fd, self.woken)
 
     def secret(self, user: str, configured: str) -> str:
         """The password of our own session as ``user``: the configured one, decrypted, or that of pool_passwd."""

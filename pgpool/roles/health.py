@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..backend.connect import simple_query
+from ..backend.probe import hang_up, reason_of, refused_login
 from ..errors import BackendFailed, BackendRefused, PgpoolError
 from ..model import ClusterMode, NodeState
 from ..policy.failover import Cause, Health, streams_from, why_not_fail_back
@@ -20,7 +21,6 @@ from ..system import process
 from ..system.logs import DEBUG1, ERROR, LOG, log
 from . import files
 from .loop import Loop
-from .probe import hang_up, reason_of, refused_login
 from .search import ask_all
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ..backend.connect import simple_query
+from ..backend.probe import Prober, hang_up, reason_of
 from ..config.sizing import NodeLimits
 from ..errors import PgpoolError
 from ..system.logs import INFO, NOTICE, log
-from .probe import Prober, hang_up, reason_of
 from .reload import read_passwords
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from ..backend.probe import Prober
 from ..config.settings import Settings
 from ..errors import ProcessExit
 from ..shared import RequestFlag, RequestKind
 from ..system import process, signals, sockets
 from ..system.logs import LOG, log
-from .probe import Prober
 from .reload import read_again, read_passwords
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from functools import partial
 from .. import version_text
 from ..auth.hba import Hba
 from ..auth.passwd import PasswordFile
+from ..backend.probe import Prober
 from ..config.settings import Settings
 from ..errors import ConfigFaults, ProcessExit
 from ..model import ClusterMode, NodeState
@@ -34,7 +35,6 @@ from .failover import Failover
 from .late import Latecomers
 from .nursery import Nursery, Place
 from .options import Options
-from .probe import Prober
 from .reload import read_again, read_passwords, read_rules
 from .search import ADDED, STORED_DOWN, settle_without_asking, state_number
 from .sparing import Sparing

@@ -23,9 +23,9 @@ from ..policy.failover import (
 from ..system.logs import Level, log
 
 if TYPE_CHECKING:
+    from ..backend.probe import Prober
     from ..config.settings import BackendConf, Settings
     from ..shared import Shared
-    from .probe import Prober
 
 STORED_DOWN = "down in the status file"
 """Why a node is down that no request of this run has taken out."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..backend.connect import simple_query
+from ..backend.probe import hang_up, reason_of, refused_login
 from ..errors import BackendFailed, PgpoolError
 from ..model import ClusterMode
 from ..policy.balance import in_time
@@ -23,8 +24,8 @@ from ..shared import RequestKind
 from ..system import process, sockets
 from ..system.logs import DEBUG1, LOG, WARNING, log
 from .loop import Loop
-from .probe import hang_up, reason_of, refused_login, split_upstream
 from .search import ask_all, ask_outside, kept_out
+from .upstream import split_upstream
 
 if TYPE_CHECKING:
     from ..config.settings import BackendConf, Settings

@@ -49,7 +49,7 @@ def run(session: Session, sql: str) -> Reply | None:
         pool_index=session.entry.slot.pool,
         load_balance_node=session.balance_id,
         now=time.time,
-        probe=Prober(session.settings, worker.secret),
+        probe=Prober(session.settings, worker.passwords, worker.wakeup_fd, worker.woken),
     )
     reply = answer(sql, context)
     if reply is not None and reply.settings is not None:

@@ -47,7 +47,7 @@ class Worker:
     routing: RoutingSettings
     woken: Callable[[], None]
     hba: Hba | None = None
-    passwords: PasswordFile | None = None
+    passwords: PasswordFile = field(default_factory=PasswordFile)
     title: Callable[[str], None] = lambda text: None
     dice: Callable[[], float] = field(default_factory=lambda: throws().__next__)
     index: int = field(init=False)
@@ -97,14 +97,9 @@ class Worker:
         """The settings are new: the parent may have moved the epoch before this process had them."""
         self._nodes_epoch = 0
 
-    def secret(self, user: str, configured: str) -> str:
-        """The password for our own connections as ``user``: the configured one, decrypted, or that of pool_passwd."""
-        admission = self.passwords.own(user, configured) if self.passwords is not None else None
-        return messages.text(admission.password) if admission is not None and admission.password else ""
-
     def catalog(self, node_id: int) -> Catalog | None:
         """Whom to ask about a client's secret and roles; None where auth_query_user is not set."""
-        if not self.settings.auth_query_user or self.passwords is None:
+        if not self.settings.auth_query_user:
             return None
         backend = next(b for b in self.settings.backends if b.id == node_id)
         return Catalog(backend, self.settings, self.passwords, wakeup_fd=self.wakeup_fd, on_wake=self.woken)

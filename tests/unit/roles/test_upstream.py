@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgpool.roles.probe import split_upstream
+from pgpool.roles.upstream import split_upstream
 
 
 @pytest.mark.parametrize(
