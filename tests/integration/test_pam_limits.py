@@ -87,11 +87,10 @@ def test_nobody_waits_for_a_module_at_the_end(stuck, end):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         refused = pool.submit(attempt, stuck, "third_user")
         (asker,) = wait_until(lambda: asking(stuck), "the process that asks")
-        began = time.monotonic()
         if end == "stop":
             assert stuck.stop() == 0
         else:
             asker.parent().kill()
         assert refused.result(10) != ""
         wait_until(lambda: not asker.is_running(), "the process that asks to be gone", 5)
-        assert time.monotonic() - began < 1.5, "authentication_timeout has not passed"
+    assert "no answer in time" not in stuck.log_text()
