@@ -93,7 +93,9 @@ def test_ciphers(pgpool):
         reloaded(pgpool, ssl_ciphers=name)
         comes(pgpool, name)
     comes(pgpool, "none", ciphers=GCM)
-    assert "could not set the cipher list" in wait_until(lambda: reloaded(pgpool, ssl_ciphers="nonsense"), "a log")
+    mark = pgpool.mark()
+    reloaded(pgpool, ssl_ciphers="nonsense")
+    pgpool.wait_for_log("could not set the cipher list", mark)
     comes(pgpool, CHACHA)
 
 
