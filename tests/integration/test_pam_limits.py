@@ -58,7 +58,10 @@ def attempt(pgpool: Pgpool, user: str) -> str:
 
 
 def asking(pgpool: Pgpool) -> list[psutil.Process]:
-    return [process for process in pgpool.family() if "asking pam" in " ".join(process.cmdline())]
+    """Without what pam_exec has forked: that bears the same title until it has become the program."""
+    found = [process for process in pgpool.family() if "asking pam" in " ".join(process.cmdline())]
+    pids = {process.pid for process in found}
+    return [process for process in found if process.ppid() not in pids]
 
 
 def test_a_hanging_module_ends_at_authentication_timeout(stuck):

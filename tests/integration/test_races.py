@@ -116,6 +116,6 @@ def test_interleavings_end_in_a_consistent_state(make_pgpool, races: Cluster, po
     kept = {row[0] for row in races.primary.execute("SELECT id FROM races")}
     assert not set(load.acknowledged) - kept, "acknowledged and lost"
     assert as_it_was(pgpool)
-    with contextlib.ExitStack() as stack:  # every child serves
+    with contextlib.ExitStack() as stack:  # every child serves, if only when a wish still in the queue has been heard
         for _ in range(SETTINGS["num_init_children"]):
-            stack.enter_context(pgpool.connect()).execute("CREATE TEMP TABLE t (i int)")
+            stack.enter_context(pgpool.connect(connect_timeout=60)).execute("CREATE TEMP TABLE t (i int)")
