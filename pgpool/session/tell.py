@@ -6,6 +6,7 @@ from pgpool.model import REASON_TEXT, Dest, Reason, Route, State
 from pgpool.policy.route import route
 from pgpool.session import own
 from pgpool.session.state import Session
+from pgpool.session.unnamed import unnamed
 from pgpool.sql.analyze import analyze
 from pgpool.system.logs import LOG, Level, level_named, log
 from pgpool.wire import messages
@@ -57,8 +58,8 @@ def statement_of(session: Session, kind: str, message: bytes) -> str:
         return _strings(message, 5, 1)[0]
     if kind == "P":
         return "Parse: " + _strings(message, 5, 2)[1]
-    if kind == "E" and session.unnamed is not None:
-        return "Execute: " + messages.text(session.unnamed.text)
+    if kind == "E" and (sql := sql_of(session, "")):
+        return "Execute: " + sql
     return ""
 
 
@@ -125,7 +126,7 @@ def per_node_text(session: Session, kind: str, message: bytes) -> str:
 
 
 def sql_of(session: Session, name: str) -> str:
-    prepared = session.prepared.get(name) if name else session.unnamed
+    prepared = session.prepared.get(name) if name else unnamed(session)
     return messages.text(prepared.text) if prepared is not None else ""
 
 

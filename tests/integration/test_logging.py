@@ -62,6 +62,18 @@ def test_statements_simple_and_extended(make_pgpool):
         pgpool.wait_for_log(rf"LOG:  DB node id: 1 backend pid: \d+ statement: {part}: SELECT 'extended'", mark)
 
 
+def test_the_unnamed_statement_is_told_by_its_text_also_when_it_was_known(make_pgpool):
+    """The relay parses it alone then."""
+    pgpool = make_pgpool({"log_statement": True, "log_per_node_statement": True, "num_init_children": 1})
+    with pgpool.connect() as conn:
+        conn.prepare_threshold = None
+        for text in ("SELECT 'one', %s::int", "SELECT 'two', %s::int") * 2:
+            mark = pgpool.mark()
+            conn.execute(text, (1,))
+            for part in ("statement: Execute", "backend pid: .* statement: Bind", "backend pid: .* statement: Execute"):
+                pgpool.wait_for_log(f"{part}: {text.partition(',')[0]}", mark)
+
+
 def test_client_messages(make_pgpool):
     pgpool = make_pgpool({"log_client_messages": True, "num_init_children": 1})
     with pgpool.connect() as conn:
