@@ -78,7 +78,7 @@ def freeze() -> None:
 
 
 _POOL_BYTES, _POOL_HEADER = 16384, 48
-_fillers: list[object] = []
+_fillers: list[bytes] = []
 
 
 def _fill_holes() -> None:
@@ -86,14 +86,16 @@ def _fill_holes() -> None:
     pages, instead of one here and one there on pages that it would share but for them.
 
     CPython has pools for each size up to 512 bytes; the first object of a new pool says that the others are full. Where
-    that is not so (another build of Python) this ends after a moment, and nothing is gained.
+    that is not so (another build of Python) this ends after a moment, and nothing is kept.
     """
     for size in range(48, 513, 16):
+        taken: list[bytes] = []
         for _ in range(2000):
             filler = bytes(size - b"".__sizeof__())
             if id(filler) % _POOL_BYTES == _POOL_HEADER:
+                _fillers.extend(taken)
                 break
-            _fillers.append(filler)
+            taken.append(filler)
 
 
 def fork(target: Callable[..., int | None], *args: object) -> int:
