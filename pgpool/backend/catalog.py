@@ -8,19 +8,17 @@ must be his (CVE-2015-6817), and the query decides about VALID UNTIL (CVE-2025-2
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..auth.passwd import PasswordFile, Secret, read_secret
+from ..auth.passwd import Secret, read_secret
 from ..errors import AuthenticationFailed, BackendFailed, PgpoolError, ProtocolViolation, StatementError
 from ..system.channel import Channel, ChannelError
 from ..system.logs import log
 from ..wire import messages
-from ..wire.startup import own_startup
-from .connect import Login, login
+from .probe import Prober, hang_up
 
 if TYPE_CHECKING:
-    from ..config.settings import BackendConf, Settings
+    from ..config.settings import BackendConf
 
 LIMIT = 5.0
 """Seconds one question may take, connecting included."""
@@ -41,26 +39,16 @@ part in what they are no members of."""
 class Catalog:
     """Questions about one client, to the node that knows best (the primary)."""
 
-    def __init__(
-        self,
-        backend: BackendConf,
-        settings: Settings,
-        passwords: PasswordFile,
-        *,
-        wakeup_fd: int = -1,
-        on_wake: Callable[[], None] | None = None,
-    ):
+    def __init__(self, backend: BackendConf, prober: Prober):
         self._backend = backend
-        self._settings = settings
-        self._passwords = passwords
-        self._wake = {"wakeup_fd": wakeup_fd, "on_wake": on_wake}
+        self._prober = prober
         self._roles: dict[str, frozenset[str]] = {}
 
     def secret(self, user: str) -> Secret | None:
         """The user's md5 hash or SCRAM verifier; None: there is none, it is no longer valid, or nobody could be asked
         (which is told in the log, and lets nobody in)."""
         try:
-            rows = self._ask(self._settings.auth_query, user)
+            rows = self._ask(self._prober.settings.auth_query, user)
         except PgpoolError as error:
             log.warning(f'auth_query for user "{user}" failed', detail=error.detail or error.message)
             return None
@@ -95,24 +83,15 @@ class Catalog:
 
     def _ask(self, sql: str, user: str) -> list[list[str | None]]:
         """Rows of one statement with the user's name as $1, as text. Raises PgpoolError."""
-        settings, backend = self._settings, self._backend
-        startup = own_startup(
-            settings.auth_query_user,
-            settings.auth_query_database,
-            search_path="pg_catalog",
-            application_name="pgpool auth_query",
-        )
-        own = self._passwords.own(settings.auth_query_user, settings.auth_query_password)
-        link: Login = login(backend.id, backend, startup, own, None, settings, time.monotonic() + LIMIT, **self._wake)
+        settings, backend = self._prober.settings, self._backend
+        link = self._prober.connect(
+            backend, settings.auth_query_user, settings.auth_query_password, settings.auth_query_database,
+            time.monotonic() + LIMIT, search_path="pg_catalog", application_name="pgpool auth_query",
+        )  # fmt: skip
         try:
             return ask(link.channel, sql, [user], backend.id)
         finally:
-            try:
-                link.channel.send(messages.terminate())
-            except ChannelError:
-                pass
-            finally:
-                link.channel.close()
+            hang_up(link)
 
 
 def ask(channel: Channel, sql: str, values: list[str], node_id: int = -1) -> list[list[str | None]]:

@@ -96,12 +96,19 @@ class Prober:
         return s.health_check_user, s.health_check_password, s.health_check_database or "postgres"
 
     def connect(
-        self, backend: BackendConf, user: str, password: str, database: str, deadline: float, connect_timeout: int = 0
+        self,
+        backend: BackendConf,
+        user: str,
+        password: str,
+        database: str,
+        deadline: float,
+        connect_timeout: int = 0,
+        **parameters: str,
     ) -> Login:
         """Log in to one backend. ``password`` is a parameter's value; '' takes the entry of pool_passwd.
 
-        ``deadline`` on time.monotonic(); ``connect_timeout`` > 0 (ms) replaces that of the settings. Raises
-        BackendFailed, BackendRefused, AuthenticationFailed.
+        ``deadline`` on time.monotonic(); ``connect_timeout`` > 0 (ms) replaces that of the settings; ``parameters`` of the
+        start-up packet. Raises BackendFailed, BackendRefused, AuthenticationFailed.
         """
         settings = self.settings
         if connect_timeout > 0 and connect_timeout != settings.connect_timeout:
@@ -109,7 +116,7 @@ class Prober:
         return login(
             backend.id,
             backend,
-            own_startup(user, database),
+            own_startup(user, database, **parameters),
             self.passwords.own(user, password),
             None,
             settings,
@@ -139,17 +146,18 @@ class Prober:
     def status(self, backend: BackendConf, *, out: bool = False) -> str:
         """``up`` when the server takes connections, else ``down`` (starting, stopping, silent, not there): for SHOW
         pool_nodes and pcp_node_info. ``out``: the node is not in use."""
-        limit = _LEAST_LIMIT if out else self._of_node(backend)
-        return "up" if self.knock(backend, limit)[0] is Health.ANSWERS else "down"
+        seen, _ = self._patient_for(backend).knock(backend, _LEAST_LIMIT if out else 0.0)
+        return "up" if seen is Health.ANSWERS else "down"
 
     def role(self, backend: BackendConf) -> str:
         """``standby`` when the server is in recovery, ``primary`` when not, ``unknown`` when it does not say."""
-        in_recovery, _, _ = self.ask_recovery(backend, self._of_node(backend))
+        in_recovery, _, _ = self._patient_for(backend).ask_recovery(backend)
         return "unknown" if in_recovery is None else "standby" if in_recovery else "primary"
 
-    def _of_node(self, backend: BackendConf) -> float:
-        """connect_timeout of this node in seconds; where that means for ever a report still does not wait for ever."""
-        return backend.health_check.connect_timeout / 1000 or _DEFAULT_LIMIT
+    def _patient_for(self, backend: BackendConf) -> Prober:
+        """One with the connect_timeout of this node."""
+        settings = self.settings.replace(connect_timeout=backend.health_check.connect_timeout)
+        return Prober(settings, self.passwords, self._wakeup_fd, self._on_wake)
 
     def identity(self, backend: BackendConf, *, standby: bool = False) -> tuple[int, str, bool]:
         """(timeline, system identifier, does it stream) of a primary, or of a ``standby``; (0, '', False) when it does not

@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..backend.connect import Login, login, simple_query
+from ..backend.connect import Login, simple_query
+from ..backend.probe import hang_up
 from ..config.settings import BackendConf, Settings
 from ..errors import PgpoolError, SessionFatal, StatementError
 from ..model import ClusterMode
 from ..shared import RequestKind
-from ..system.channel import ChannelError
-from ..wire import messages
-from ..wire.startup import own_startup
 from . import recovery_own
 from .desk import Desk
 
@@ -118,11 +116,9 @@ class _Recovery:
         s, main = self.settings, self.main
         if not s.recovery_user:
             raise RecoveryFailed("", detail="recovery_user is not set")
-        admission = self.desk.passwords.own(s.recovery_user, s.recovery_password)
-        self.link = login(
-            main.id, main, own_startup(s.recovery_user, s.recovery_database or "postgres"), admission, None, s,
-            time.monotonic() + CONNECT_LIMIT, wakeup_fd=self.desk.wakeup_fd, on_wake=self.desk.woken,
-        )  # fmt: skip
+        self.link = self.desk.probe().connect(
+            main, s.recovery_user, s.recovery_password, s.recovery_database or "postgres", time.monotonic() + CONNECT_LIMIT
+        )
         self.link.channel.deadline = 0.0
         self._query("SET statement_timeout = 0")
 
@@ -214,14 +210,8 @@ class _Recovery:
 
     def _hang_up(self) -> None:
         link, self.link = self.link, None
-        if link is None:
-            return
-        try:
-            link.channel.send(messages.terminate())
-        except ChannelError:
-            pass
-        finally:
-            link.channel.close()
+        if link is not None:
+            hang_up(link)
 
 
 def _literal(value: str) -> str:

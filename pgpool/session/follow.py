@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from pgpool.backend import connect
 from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, ClientGone, SessionFatal
 from pgpool.model import ClusterMode, Counter, Dest, Effect, Reason, Route, State
 from pgpool.shared import RequestFlag, RequestKind
-from pgpool.system import process, signals, sockets
+from pgpool.system import sockets
 from pgpool.system.channel import ChannelError
 from pgpool.system.logs import LOG, log
 from pgpool.wire import messages
@@ -62,9 +61,7 @@ def again(session: Session) -> None:
 
 def suspect(session: Session, node_id: int, flag: RequestFlag) -> None:
     """The parent decides what that means: failover_on_backend_error, failover_on_backend_shutdown."""
-    shared = session.worker.shared
-    if shared.queue.push(RequestKind.DOWN, [node_id], flag, os.getpid()):
-        process.kill(shared.parent_pid, signals.SIGUSR1)
+    session.worker.ask_parent(RequestKind.DOWN, [node_id], flag)
 
 
 def stop_running(session: Session, node_id: int) -> None:
@@ -83,8 +80,7 @@ def close_idle_everywhere(session: Session) -> None:
     """Before DROP DATABASE: all children close their idle connections, for which we wait (behaviour.md 3)."""
     shared, worker = session.worker.shared, session.worker
     worker.pool.close_idle()
-    if shared.queue.push(RequestKind.CLOSE_IDLE, [], from_pid=os.getpid()):
-        process.kill(shared.parent_pid, signals.SIGUSR1)
+    worker.ask_parent(RequestKind.CLOSE_IDLE)
     end = time.monotonic() + CLOSE_IDLE_WAIT
     while time.monotonic() < end:
         if not any(s.filled and not s.connected for child in shared.children for s in child.slots):

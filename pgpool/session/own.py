@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pgpool.backend.probe import Prober
 from pgpool.errors import StatementError
 from pgpool.model import Dest, Reason, Route, State, Statement
 from pgpool.session import own_settings, position
@@ -49,7 +48,7 @@ def run(session: Session, sql: str) -> Reply | None:
         pool_index=session.entry.slot.pool,
         load_balance_node=session.balance_id,
         now=time.time,
-        probe=Prober(session.settings, worker.passwords, worker.wakeup_fd, worker.woken),
+        probe=worker.prober(session.settings),
     )
     reply = answer(sql, context)
     if reply is not None and reply.settings is not None:

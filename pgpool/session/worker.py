@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pgpool._fastpath import Door, Relay
@@ -13,11 +13,12 @@ from pgpool.auth.hba import Hba
 from pgpool.auth.passwd import PasswordFile
 from pgpool.backend.catalog import Catalog
 from pgpool.backend.pool import Pool
+from pgpool.backend.probe import Prober
 from pgpool.backend.relcache import Relcache
 from pgpool.config.settings import Settings
 from pgpool.model import ClusterMode, NodeState, NodeView
 from pgpool.policy.route import RoutingSettings
-from pgpool.shared import Child, RequestKind, Shared
+from pgpool.shared import Child, RequestFlag, RequestKind, Shared
 from pgpool.system import process, signals
 from pgpool.wire import messages
 
@@ -102,7 +103,11 @@ class Worker:
         if not self.settings.auth_query_user:
             return None
         backend = next(b for b in self.settings.backends if b.id == node_id)
-        return Catalog(backend, self.settings, self.passwords, wakeup_fd=self.wakeup_fd, on_wake=self.woken)
+        return Catalog(backend, self.prober(self.settings))
+
+    def prober(self, settings: Settings) -> Prober:
+        """For questions to backends on our own behalf."""
+        return Prober(settings, self.passwords, self.wakeup_fd, self.woken)
 
     def node(self, node_id: int) -> NodeView | None:
         return next((n for n in self.nodes() if n.id == node_id), None)
@@ -111,8 +116,7 @@ class Worker:
         """The first successful connect makes a waiting node an up one (behaviour.md 3). ``status``: what the server has told
         of its parameters."""
         if self.shared.nodes[node_id].state is NodeState.WAITING:
-            self.shared.queue.push(RequestKind.CONNECTED, [node_id], from_pid=os.getpid())
-            process.kill(self.shared.parent_pid, signals.SIGUSR1)
+            self.ask_parent(RequestKind.CONNECTED, [node_id])
         role = status.get("in_hot_standby")
         if role and (role == "on") == (node_id == self.shared.primary_id):
             self.doubt_roles()
@@ -123,8 +127,16 @@ class Worker:
         if self.settings.mode is not ClusterMode.STREAMING_REPLICATION or now < self._doubt_again:
             return
         self._doubt_again = now + DOUBT_PAUSE
-        if self.shared.queue.push(RequestKind.LOOK, [], from_pid=os.getpid()):
+        self.ask_parent(RequestKind.LOOK)
+
+    def ask_parent(
+        self, kind: RequestKind, node_ids: Sequence[int] = (), flags: RequestFlag = RequestFlag.NONE
+    ) -> bool:
+        """Queue a request and wake the parent; False when the queue is full."""
+        queued = self.shared.queue.push(kind, node_ids, flags, os.getpid())
+        if queued:
             process.kill(self.shared.parent_pid, signals.SIGUSR1)
+        return queued
 
     def primary_id(self) -> int:
         """The node that writes go to: the primary, or the main node where there is none; -1 when nothing can be used."""
