@@ -1,5 +1,7 @@
 # A process is born. What Python does around a fork touches a megabyte that the child would have for itself from then on: so C does it.
 
+import _thread
+
 cdef extern from *:
     """
     #include <signal.h>
@@ -36,6 +38,9 @@ cdef extern from *:
         return parent && getppid() != parent ? 1 : asked;
     }
     """
+    void PyOS_BeforeFork()
+    void PyOS_AfterFork_Parent()
+    void PyOS_AfterFork_Child()
     int fork_blocked(int *pids, int count)
     void let_in()
     int wanted_at_death(int signum, int parent)
@@ -45,15 +50,20 @@ def fork(int count) -> tuple:
     In a new one (its number from 0, []): signals stay blocked there until ``let_signals_in``.
 
     Nothing is written between two forks: a page that the old process writes to then is from then on the private one of each
-    process forked before. Python's own hooks round a fork do not run. They repair what other threads would have left behind:
-    only for a process without any. And they seed the random module anew: its numbers are the same in all processes.
+    process forked before. Python's own hooks round a fork run only where there are other threads (none in a pgpool), whose hold
+    on the interpreter they repair. And they would seed the random module anew: its numbers are the same in all processes.
     """
+    cdef bint threads = _thread._count() > 0
     cdef int *pids = <int *> malloc(<size_t> (count if count > 0 else 1) * sizeof(int))
     cdef int number, i, made = 0
     if pids == NULL:
         raise MemoryError
+    if threads:
+        PyOS_BeforeFork()
     number = fork_blocked(pids, count)
     if number >= 0:
+        if threads:
+            PyOS_AfterFork_Child()
         return number, []                                  # pids[] is not given back: that would touch a page more
     try:
         while made < count and pids[made] > 0:
@@ -62,6 +72,8 @@ def fork(int count) -> tuple:
             PyErr_SetFromErrno(OSError)
         return -1, [pids[i] for i in range(made)]
     finally:
+        if threads:
+            PyOS_AfterFork_Parent()
         free(pids)
 
 def let_signals_in() -> None:

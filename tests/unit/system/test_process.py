@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -189,6 +190,39 @@ def test_work_apart_is_killed_with_its_group_when_nobody_waits_any_more(tmp_path
         wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         raise ZeroDivisionError
     wait_until(lambda: not process.alive(int((tmp_path / "pid").read_text())))
+
+
+def test_fork_beside_busy_threads():
+    """Whoever of them holds the interpreter's lock, or waits for it, is not there in the new process."""
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            sum(range(100))
+
+    threads = [threading.Thread(target=spin) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    pids: list[int] = []
+    try:
+        for _ in range(50):
+            pids += process.fork_each([lambda: sum(range(100_000)) and 7] * 2)
+        left = set(pids)
+
+        def ended() -> bool:
+            for pid in list(left):
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    left.discard(pid)
+            return not left
+
+        wait_until(ended)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for pid in left:
+            os.kill(pid, signals.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def test_freeze_hides_objects_from_the_collector():
