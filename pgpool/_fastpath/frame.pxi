@@ -77,6 +77,21 @@ cdef int frontend_limit(int kind) noexcept nogil:
         return SMALL_MESSAGE                                                       # D E C S H X c f
     return 0
 
+cdef inline Py_ssize_t cstrlen(const char *s) noexcept nogil:
+    cdef Py_ssize_t n = 0
+    if s == NULL:
+        return 0
+    while s[n]:
+        n += 1
+    return n
+
+cdef int parse_is_whole(const char *text, const char *end) noexcept nogil:
+    """Behind a Parse's name: a string, a count and that many type oids, nothing else."""
+    cdef const char *stop = <const char *> memchr(text, 0, <size_t> (end - text)) if end > text else NULL
+    if stop == NULL or end - stop < 3:
+        return 0
+    return end - stop - 3 == 4 * (<int> (<uint8_t> stop[1]) << 8 | <uint8_t> stop[2])
+
 def frontend_frames(const uint8_t[::1] data):
     """Cut frontend bytes into messages: ``(list of (type, start, length incl. header), bad)``.
 

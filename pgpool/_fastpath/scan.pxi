@@ -108,7 +108,7 @@ cdef int relay_take(CRelay *r, CLink *ln, int op, int kept) noexcept nogil:
     return MORE
 
 cdef inline uint32_t relay_look_up(CRelay *r, Print *sql) noexcept nogil:
-    cdef uint32_t code = verdict_get(&r.table, verdict_key(sql, r.context, r.state, r.epoch[0] if r.epoch else 0))
+    cdef uint32_t code = verdict_get(&r.table, verdict_key(sql, r.context, r.state, r.epoch[0]))
     r.last = sql[0]
     if r.hot != NULL:
         if code:
@@ -230,13 +230,6 @@ cdef int segment_take(CRelay *r, int op, int kept) noexcept nogil:
     ln.solicited = 0
     return rc
 
-cdef int parse_is_whole(const char *text, const char *end) noexcept nogil:
-    """Behind a Parse's name: a string, a count and that many type oids, nothing else."""
-    cdef const char *stop = <const char *> memchr(text, 0, <size_t> (end - text)) if end > text else NULL
-    if stop == NULL or end - stop < 3:
-        return 0
-    return end - stop - 3 == 4 * (<int> (<uint8_t> stop[1]) << 8 | <uint8_t> stop[2])
-
 cdef int scan_parse(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     cdef uint32_t code
     cdef CLink *ln
@@ -245,7 +238,11 @@ cdef int scan_parse(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     cdef char *end
     cdef Py_ssize_t n
     if avail < r.total:
-        return MORE if r.total <= MAX_SQL else MESSAGE
+        if r.total <= MAX_SQL:
+            return MORE
+        if memchr(p + 5, 0, <size_t> max(avail - 5, 0)) != NULL:
+            return MESSAGE                                 # its name is here: all that Python reads of so long a one
+        return CLIENT_BAD if avail - 5 > SMALL_MESSAGE else MORE
     end = <char *> memchr(p + 5, 0, <size_t> (r.total - 5))
     if end == NULL or not parse_is_whole(end + 1, p + r.total):
         return scan_malformed(r, 80)
@@ -343,14 +340,6 @@ cdef int scan_bind(CRelay *r, char *p, Py_ssize_t avail) noexcept nogil:
     r.portal = ln
     r.portal_code = code
     return segment_take(r, 66, <int> have)
-
-cdef inline Py_ssize_t cstrlen(const char *s) noexcept nogil:
-    cdef Py_ssize_t n = 0
-    if s == NULL:
-        return 0
-    while s[n]:
-        n += 1
-    return n
 
 cdef int scan_rest_of_segment(CRelay *r, int kind, char *p) noexcept nogil:
     """Execute, Describe, Close: where the statement or portal is. Whole messages only."""
@@ -468,6 +457,8 @@ cdef int relay_scan(CRelay *r) noexcept nogil:
             if avail < r.total:
                 return MORE
             return MESSAGE
+        if r.epoch[0] != r.known and r.segment == NULL:
+            return NODES
         if kind == 81:
             rc = scan_query(r, p, avail)
         elif kind == 80:

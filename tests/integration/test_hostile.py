@@ -288,6 +288,25 @@ def test_half_a_long_message_then_end(door, postgres, letter):
     wait_until(lambda: not postgres.backends(f"pid = {pid} AND state <> 'idle'"), "the backend to be freed", 10)
 
 
+@pytest.mark.parametrize("length", [500_000_000, 9_000_000])
+def test_a_long_parse_whose_name_does_not_end(door, length):
+    with RawClient.login(door) as client:
+        client.send(b"P" + struct.pack("!i", length) + b"n" * 20_000)
+        assert_fatal(end_of(client), "08P01")
+
+
+def test_a_long_parse_whose_name_comes_late(door):
+    """Too long to be read at once: it is passed on as soon as its name is known."""
+    text = b"SELECT 1 AS " + b"a" * 40 + b" -- " + b"x" * 9_000_000
+    message = msg("P", b"late\0" + text + b"\0\0\0")
+    with RawClient.login(door) as client:
+        for piece in (message[:5], message[5:7], message[7:30], message[30:]):
+            client.send(piece)
+            time.sleep(0.05)  # so that each comes by itself
+        client.send(msg("B", b"\0late\0" + b"\0" * 6) + msg("E", b"\0" + b"\0" * 4) + msg("S"))
+        assert [m.kind for m in client.read_until("Z")] == ["1", "2", "D", "C", "Z"]
+
+
 def test_client_never_reads(door, postgres):
     """The relay waits for the client, its memory does not grow, others go on; then the client vanishes."""
     with RawClient.login(door) as client:
