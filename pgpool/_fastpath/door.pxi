@@ -296,7 +296,7 @@ cdef class Door:
     cdef Guest known(self, const char *packet, int size, bytes place, bint tls):
         """The guest who sent this, if everything is as it was when Python made him one."""
         cdef Guest guest
-        cdef uint32_t epoch = self.relay.c.epoch[0] if self.relay.c.epoch != NULL else 0
+        cdef uint32_t epoch = self.relay.c.epoch[0]
         if self.troubled():
             return None
         for guest in self.guests:

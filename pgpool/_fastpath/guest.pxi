@@ -166,6 +166,7 @@ cdef int guest_begin(Guest g, Relay relay, int fd, Tls tls, bint ours, str host,
     relay.attach(g.primary)
     g.primary.c.ready = 1
     r.primary = &g.primary.c
+    r.known = g.epoch
     relay.read_as(backslash=g.backslash, client_encoding=g.client_encoding)
     g.node = <uint8_t> g.ring[g.at]
     g.at = (g.at + 1) % GUEST_RING

@@ -32,6 +32,7 @@ cpdef enum Why:
     HEARD = 19            # messages of backends that Python logs: take_heard()
     AGAIN = 20            # a standby refused or lost a request that can be repeated on the primary: repeat()
     DOUBT = 21            # a server spoke as if the primary were another one: take_doubt()
+    NODES = 22            # the epoch has moved: which nodes there are must be looked at before the client is heard
 
 cdef enum:
     MAX_LINKS = 64
@@ -128,7 +129,8 @@ cdef struct CRelay:
     Hot *hot
     uint64_t began                   # when the request under way began (now_us), 0: none is
     uint32_t portal_code             # route of what the unnamed portal runs: counted when it is executed
-    uint32_t *epoch
+    uint32_t *epoch                  # of the shared header; of a table of its own: known itself
+    uint32_t known                   # the epoch at which the session has last looked at the nodes
     Table table
     Seeds seeds
     int done_failed                  # events that wait for Python
@@ -254,8 +256,7 @@ cdef int relay_settled(CRelay *r, CLink *ln, int txn) noexcept nogil:
         r.group_failed = 0
         if r.ddl_pending:
             r.ddl_pending = 0
-            if r.epoch != NULL:
-                add_one(r.epoch)
+            add_one(r.epoch)
         for i in range(r.nlinks):
             other = r.links[i]
             if other != NULL and other != ln and other.txn != 73 and not other.dead:

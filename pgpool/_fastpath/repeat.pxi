@@ -68,7 +68,7 @@ cdef int relay_lost(CRelay *r, CLink *ln, int unsent) noexcept nogil:
     return BACKEND_GONE
 
 cdef inline Key repeat_key(CRelay *r, uint32_t state) noexcept nogil:
-    return verdict_key(&r.last, r.context, state, r.epoch[0] if r.epoch else 0)
+    return verdict_key(&r.last, r.context, state, r.epoch[0])
 
 def was_refused(Relay relay):
     """The route code with which the statement last looked up was learnt, in whatever state the session was; or 0."""

@@ -18,8 +18,7 @@ cdef class Relay:
         memset(&self.c, 0, sizeof(CRelay))
         if hot is not None:
             self.c.hot = <Hot *> &hot[0]
-        if header is not None:
-            self.c.epoch = <uint32_t *> &header[8]
+        self.c.epoch = <uint32_t *> &header[8] if header is not None else &self.c.known
         if verdicts is not None:
             buckets = 1
             while buckets * 2 * 64 <= <uint64_t> verdicts.shape[0]:
@@ -51,6 +50,7 @@ cdef class Relay:
         r.segment_start = -1
         r.unnamed_known = r.wrote_pending = r.ddl_pending = r.salted = r.began = r.state = 0
         r.context = r.salt = context
+        r.known = r.epoch[0]
         r.backslash = r.unsafe_encoding = r.begin_len = r.greeted = r.portal_code = 0
         r.ring_len = r.ring_pos = 0
         r.dones = r.done_failed = r.diverged = r.watching = r.ended = r.group_failed = r.rolled_back = r.notify_execute = 0
@@ -241,7 +241,7 @@ cdef class Relay:
             raise ValueError("NUL in a statement")
         self.c.last = self.c.sql
         return verdict_get(&self.c.table, verdict_key(&self.c.sql, self.c.context, self.c.state,
-                                                      self.c.epoch[0] if self.c.epoch else 0))
+                                                      self.c.epoch[0]))
 
     @property
     def unsure(self):
@@ -251,7 +251,7 @@ cdef class Relay:
     def settle(self, uint32_t code):
         """Store the route code of the statement last looked up, for its context, state and epoch."""
         verdict_put(&self.c.table, verdict_key(&self.c.sql, self.c.context, self.c.state,
-                                               self.c.epoch[0] if self.c.epoch else 0), code)
+                                               self.c.epoch[0]), code)
 
     def take(self, Link link, uint32_t code, bytes text=None, *, bint notify=False, bint unnamed=False):
         """Send the message at hand to ``link`` under a route ``code``: effects booked, reply expected.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from pgpool._fastpath import Guest, Newcomer, Why
+from pgpool._fastpath import Guest, Newcomer, Why, known_epoch, look_at_nodes
 from pgpool.auth import gate
 from pgpool.auth.admission import Admission
 from pgpool.backend import connect
@@ -320,7 +320,7 @@ def take_primary(session: Session, primary_id: int) -> None:
         backslash=status.get("standard_conforming_strings") == "off",
         client_encoding=messages.raw(status.get("client_encoding", "")),
     )
-    session.epoch = worker.shared.epoch
+    look_at_nodes(session.relay)
     steering.balance(session)
     worker.cell.use_pool(session.entry.slot.pool, time.time())
     session.told = tell.told
@@ -332,6 +332,12 @@ def take_primary(session: Session, primary_id: int) -> None:
 # ---------------------------------------------------------------- the loop
 
 
+NODES = (Why.NODES, Why.WAKE)
+"""Then the session looks which nodes there are. What else comes up may be about a node as it was, and that comes first."""
+MOVES = (Why.BACKEND_GONE, Why.MESSAGE, *NODES)
+"""Then a patient session looks whether the primary is another one."""
+
+
 def loop(session: Session, why: int = Why.MORE) -> None:
     """Serve until the session ends (SessionOver, or an error). ``why``: why the relay has stopped, when it runs already."""
     relay = session.relay
@@ -341,9 +347,9 @@ def loop(session: Session, why: int = Why.MORE) -> None:
         limit = idle.limit(session)
         if why == Why.MORE:
             why = relay.run(0 if reloaded else limit.left(session))
-        if shared.epoch != session.epoch:
+        if why in NODES and shared.epoch != known_epoch(relay):
             session.nodes_changed()
-        if why in (Why.BACKEND_GONE, Why.MESSAGE, Why.WAKE) and follow.patient(session):
+        if why in MOVES and follow.patient(session):
             if why == Why.WAKE:
                 session.interrupted(why)
             why = changed_primary(session, why)
@@ -367,7 +373,7 @@ def loop(session: Session, why: int = Why.MORE) -> None:
             tell.look(session)
         elif why == Why.TOLD:
             tell.told(session)
-        elif why != Why.MORE:
+        elif why not in (Why.MORE, Why.NODES):
             session.interrupted(why)
         if session.echo:
             tell.echo(session)

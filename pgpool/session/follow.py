@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pgpool._fastpath import refused, repeat, repeatable
+from pgpool._fastpath import look_at_nodes, refused, repeat, repeatable
 from pgpool.backend import connect
 from pgpool.errors import AuthenticationFailed, BackendFailed, BackendRefused, ClientGone, SessionFatal
 from pgpool.model import ClusterMode, Counter, Dest, Effect, Reason, Route, State
@@ -157,7 +157,7 @@ def move(session: Session, balance: Callable[[Session], None]) -> None:
     if target not in session.marks:
         raise SessionFatal("the new primary does not take the session's settings", sqlstate="57P01")
     relay.set_primary(pooled.link)
-    session.epoch = session.worker.shared.epoch
+    look_at_nodes(relay)
     balance(session)
     session.rebase()
     log.log(LOG, f"the session goes on with node {target} as its primary, it was node {old}")

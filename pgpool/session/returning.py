@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgpool._fastpath import Guest, Newcomer
+from pgpool._fastpath import Guest, Newcomer, known_epoch
 from pgpool.auth.admission import Admission
 from pgpool.backend.pool import Entry
 from pgpool.policy.balance import draw_ring
@@ -51,7 +51,7 @@ def remember(session: Session) -> None:
     came = session.newcomer
     if came is None or not worth(session, came):
         return
-    if guest is None or (guest.epoch, guest.rules, guest.tls) != (session.epoch, came.rules, came.tls):
+    if guest is None or (guest.epoch, guest.rules, guest.tls) != (known_epoch(session.relay), came.rules, came.tls):
         guest = entry.guest = make(session)
         door = session.worker.door
         door.guests = [known for known in door.guests if known.good and known.owner.entry is not entry] + [guest]
@@ -68,7 +68,7 @@ def worth(session: Session, came: Newcomer) -> bool:
         and s is session.worker.settings
         and session.startup == session.entry.startup
         and not session.own_settings
-        and session.epoch == session.worker.shared.epoch
+        and known_epoch(session.relay) == session.worker.shared.epoch
         and not (s.log_connections or s.log_disconnections or s.log_hostname)
         and not (s.reserved_connections or s.child_max_connections or s.connection_life_time or s.client_idle_limit)
         and not (s.statement_level_load_balance or s.eager_backend_connections)
@@ -97,7 +97,7 @@ def make(session: Session) -> Guest:
         entry.slot.pool,
         messages.raw(f"pgpool: {startup.user} {startup.database} "),
         session.first_context,
-        session.epoch,
+        known_epoch(session.relay),
         session.newcomer.rules,
         session.newcomer.tls,
         status.get("standard_conforming_strings") == "off",
@@ -129,7 +129,6 @@ def resume(worker: Worker, guest: Guest, fd: int) -> Session:
     for node_id in {session.primary_id, guest.node}:
         if node_id in entry.links:
             session.marks[node_id] = Mark()
-    session.epoch = guest.epoch
     session.home_id = session.balance_id = guest.node
     session.balance_ready = guest.node in session.marks
     session.told = tell.told

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from pgpool._fastpath import Newcomer, Why, take_doubt
+from pgpool._fastpath import Newcomer, Why, look_at_nodes, take_doubt
 from pgpool.auth.admission import Admission
 from pgpool.backend import connect
 from pgpool.backend.pool import Entry, PooledLink
@@ -86,7 +86,6 @@ class Session:
         self.primary_id = -1
         self.unusable: set[int] = set()
         """Nodes which failed this session: not tried again."""
-        self.epoch = 0
         self.began = time.monotonic()
         self.client_fd = -1
         self.newcomer: Newcomer | None = None
@@ -480,7 +479,7 @@ class Session:
 
     def nodes_changed(self) -> None:
         """The epoch has moved: is the balance node still to be used?"""
-        self.epoch = self.worker.shared.epoch
+        look_at_nodes(self.relay)
         usable = {node.id for node in self.worker.nodes() if node.usable}
         for node_id in self.standbys():
             if node_id not in usable and not self.entry.links[node_id].link.pending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import pytest
@@ -56,6 +57,18 @@ def test_reads_leave_a_late_standby_and_come_back(shared, lagging):
             assert where(fresh, lagging) == "primary"
         lagging.standby.execute("SELECT pg_wal_replay_resume()")
         wait_until(lambda: where(conn, lagging) == "standby", "reads to come back")
+
+
+def test_every_session_leaves_a_late_standby(shared, lagging):
+    """One session's verdict is found by the others: each of them looks at the nodes all the same."""
+    pgpool = shared(backend_weight0=0, delay_threshold=20_000, sr_check_period=1)
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(pgpool.connect()) for _ in range(3)]
+        for conn in sessions:
+            wait_until(lambda c=conn: where(c, lagging) == "standby", "reads on the standby")
+        lagging.primary.execute("CREATE TABLE behind AS SELECT g, repeat('x', 100) FROM generate_series(1, 1000) g")
+        wait_until(lambda: where(sessions[0], lagging) == "primary", "reads to leave the late standby")
+        assert [where(conn, lagging) for conn in sessions] == ["primary"] * 3
 
 
 def test_statement_level(shared, lagging):
