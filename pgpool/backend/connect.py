@@ -8,6 +8,7 @@ whatever happens.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -100,7 +101,7 @@ def open_channel(
     """Connects to a backend; BackendFailed when that does not work within connect_timeout (ms)."""
     end = time.monotonic() + settings.connect_timeout / 1000 if settings.connect_timeout else 0.0
     while True:
-        timeout = max(1, int((end - time.monotonic()) * 1000)) if end else 0
+        timeout = max(1, math.ceil((end - time.monotonic()) * 1000)) if end else 0
         try:
             fd = sockets.connect(backend.hostname, backend.port, timeout, wakeup_fd)
             break

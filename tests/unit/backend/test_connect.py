@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import struct
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +21,27 @@ from pgpool.wire import messages as m
 from pgpool.wire import startup as s
 
 from .scripted import READY, SETTINGS, VERIFIER, Backend, login, start
+
+# ---------------------------------------------------------------- nobody there
+
+
+def test_who_does_not_answer_is_given_all_the_time() -> None:
+    """A health check that was given up a moment too early would not know that its time limit had passed."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        host, port = listener.getsockname()
+        for _ in range(4):  # the queue is full then: the kernel answers nobody any more
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((host, port))
+        node = SimpleNamespace(hostname=host, port=port)
+        for _ in range(20):
+            end = time.monotonic() + 0.007
+            with pytest.raises(BackendFailed) as failed:
+                connect.open_channel(0, node, SimpleNamespace(connect_timeout=7))
+            assert time.monotonic() >= end and "timed out" in failed.value.detail
+
 
 # ---------------------------------------------------------------- honest backends
 
