@@ -31,6 +31,7 @@ _HISTORY = (
     "SELECT GREATEST(timeline_id, (SELECT max(received_tli) FROM pg_stat_wal_receiver)), system_identifier, "
     "EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') FROM pg_control_checkpoint(), pg_control_system()"
 )
+_BEGAN = "SELECT extract(epoch FROM pg_postmaster_start_time())::numeric"
 _AUTH_OK = (0).to_bytes(4, "big")
 _BEFORE_READY = (b"S", b"K", b"N", b"v")
 
@@ -173,6 +174,20 @@ class Prober:
             return int((walfile or "0")[:8], 16), system or "", False
         except (PgpoolError, ValueError):
             return 0, "", False
+        finally:
+            if link is not None:
+                hang_up(link)
+
+
+    def began(self, backend: BackendConf) -> str:
+        """When the server began, to the microsecond: no two servers say the same. '' when it does not say."""
+        link = None
+        try:
+            link = self.connect(backend, *self.account(), time.monotonic() + self.limit())
+            [[moment]] = simple_query(link.channel, _BEGAN, backend.id)
+            return moment or ""
+        except (PgpoolError, ValueError):
+            return ""
         finally:
             if link is not None:
                 hang_up(link)

@@ -189,6 +189,9 @@ def _streaming(s: Settings) -> Iterator[Finding]:
         if getattr(s, name) and not (streaming and s.sr_check_period):
             yield _warning(f"{name} has no effect without streaming_replication mode and sr_check_period",
                            name, "sr_check_period", "backend_clustering_mode")
+    if s.backend_discovery and not (streaming and s.sr_check_period and s.failover_owner == "external"):
+        yield _warning("backend_discovery has no effect without streaming_replication mode, sr_check_period and "
+                       "failover_owner = external", "backend_discovery", "sr_check_period", "failover_owner")
     if not streaming:
         return
     unnamed = [b.id for b in s.backends if b.used and not b.application_name]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pgpool.errors import ConfigFaults, Fault
 
+from . import discovered
 from . import param as p
 from .checks import FATAL, check
 from .oldnames import Message, Translation
@@ -61,6 +62,7 @@ def load_text(text: str, file: str = "pgpool.conf", *, base: Settings | None = N
 
 def _build(reading: Reading, path: str, base: Settings | None, down: frozenset[int]) -> Loaded:
     build = _Build(reading, path)
+    build.add_discovered()
     if base is not None:
         build.keep(base, down)
     settings = build.settings()
@@ -93,6 +95,15 @@ class _Build:
             self._assign(entry)
         if translation.old_file:
             self._name_changed_defaults()
+
+    def add_discovered(self) -> None:
+        """Backends that pgpool has found by itself, where pgpool.conf does not know them."""
+        if self.path and ("backend_discovery", None) in self.values:
+            found = discovered.read(self.settings())
+            self.faults += found.faults
+            for entry in found.entries:
+                if split_index(entry.key) not in self.values:
+                    self._assign(entry)
 
     def _assign(self, entry: Entry) -> None:
         """Put one entry into ``values``; the last one of a key counts."""

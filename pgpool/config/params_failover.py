@@ -72,6 +72,11 @@ ROWS = (
           "Who moves the primary. pgpool: the commands above; external: somebody else (Patroni, an operator, a cloud "
           "service): pgpool runs no command and follows the roles of the servers.",
           choices={"pgpool": 0, "external": 1}, since="ours"),
+    Param("backend_discovery", BOOL, False, RELOAD, FAILOVER,
+          "With failover_owner = external: a standby that pg_stat_replication of the primary names and that is no backend "
+          "yet becomes one, with weight 1. It is looked for at its client_addr and the primary's port; sr_check_user needs "
+          "pg_monitor.",
+          since="ours"),
 
     Param("recovery_user", STRING, "", RELOAD, RECOVERY,
           "Superuser that runs the recovery functions on the backends.", was="'nobody' from 4.1 to 4.5"),

@@ -96,10 +96,14 @@ def render_status(states: Mapping[int, NodeState]) -> str:
 
 
 def write_status(path: str, states: Mapping[int, NodeState]) -> None:
+    replace(path, render_status(states))
+
+
+def replace(path: str, text: str) -> None:
     """Replace the file in one step: a reader or a crash sees the old or the new one. Raises OSError."""
     new = f"{path}.new"
-    with open(new, "w", encoding="ascii") as file:
-        file.write(render_status(states))
+    with open(new, "w", encoding="utf-8") as file:
+        file.write(text)
     os.replace(new, path)
 
 

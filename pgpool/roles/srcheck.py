@@ -23,6 +23,7 @@ from ..policy.route import RoutingSettings, delay_limit
 from ..shared import RequestKind
 from ..system import process, sockets
 from ..system.logs import DEBUG1, LOG, WARNING, log
+from .discovery import Client, Discovery
 from .loop import Loop
 from .search import ask_all, ask_outside, kept_out
 from .upstream import split_upstream
@@ -37,7 +38,7 @@ _POSITION = (
     " THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, '0/0')"
 )
 _STANDBYS = (
-    "SELECT application_name, state, sync_state, (EXTRACT(EPOCH FROM replay_lag) * 1000000)::bigint"
+    "SELECT application_name, state, sync_state, (EXTRACT(EPOCH FROM replay_lag) * 1000000)::bigint, host(client_addr)"
     " FROM pg_stat_replication"
 )
 _UPSTREAM = "SELECT status, conninfo FROM pg_stat_wal_receiver"
@@ -72,6 +73,8 @@ class Position:
     in_recovery: bool
     lsn: int
     senders: dict[str, Sender]
+    clients: tuple[Client, ...] = ()
+    """All that stream from a primary, whatever their names."""
     upstream: tuple[str, int] | None = None
     """(host, port) that a standby streams from, looked at for detach_false_primary only."""
     name: str = ""
@@ -94,6 +97,10 @@ def srcheck_main(settings: Settings, shared: Shared, options: Options) -> int:
 
 
 class SrCheck(Loop):
+    def __init__(self, settings: Settings, shared: Shared, options: Options):
+        super().__init__(settings, shared, options)
+        self._discovery = Discovery(self)
+
     _silent: frozenset[int] = frozenset()
     """Nodes that could not be asked last time: told once, not every period."""
     _disowned: tuple[str, ...] = ()
@@ -138,6 +145,10 @@ class SrCheck(Loop):
         self._silent = frozenset(usable) - {p.node_id for p in positions + more}
         if primary < 0:
             self._look_outside()
+            return
+        for position in positions + more:
+            if position.node_id == primary:
+                self._discovery.look(primary, position.clients)
 
     def _ask_all(self, node_ids: list[int]) -> list[Position]:
         """What these nodes say. One that does not answer in its share of the period has no more to say in this round."""
@@ -182,9 +193,12 @@ class SrCheck(Loop):
         try:
             [[recovering, lsn]] = simple_query(link.channel, _POSITION, backend.id)
             senders: dict[str, Sender] = {}
+            clients: list[Client] = []
             upstream, known_as = None, ""
             if recovering == "f":
-                for name, state, sync_state, lag in simple_query(link.channel, _STANDBYS, backend.id):
+                for name, state, sync_state, lag, address in simple_query(link.channel, _STANDBYS, backend.id):
+                    if state == "streaming":
+                        clients.append(Client(name or "", address or ""))
                     alone = name not in senders
                     senders[name or ""] = Sender(state or "", sync_state or "", int(lag or 0), alone)
             elif self.settings.detach_false_primary or not backend.application_name:
@@ -194,7 +208,7 @@ class SrCheck(Loop):
             raise PgpoolError("the backend's answer has another shape than expected") from None
         finally:
             hang_up(link)
-        return Position(backend.id, recovering == "t", int(lsn or 0), senders, upstream, known_as)
+        return Position(backend.id, recovering == "t", int(lsn or 0), senders, tuple(clients), upstream, known_as)
 
     def _look_outside(self) -> None:
         """No node in use is the primary: is one of those that are kept out? The parent looks closer."""

@@ -20,6 +20,7 @@ def test_the_table_has_exactly_the_names_of_the_reference_and_ours():
         "allow_root",
         "auth_query_database",
         "auth_query_password",
+        "backend_discovery",
         "auth_query_user",
         "backend_sslcert",
         "backend_sslkey",
