@@ -2,6 +2,9 @@
 
 import pytest
 
+FIRST = ("tests/versus/", "tests/integration/test_instructions.py")
+"""The longest of all. They begin first, so that no process is left alone with one of them at the end."""
+
 pytest_plugins = ["tests.support.fixtures_servers", "tests.support.fixtures_data"]
 
 
@@ -19,10 +22,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
         def _split_scope(self, nodeid: str) -> str:
             return "tests/versus" if nodeid.startswith("tests/versus/") else super()._split_scope(nodeid)
 
+    config.option.loadscopereorder = False  # by the number of tests: the longest has a single one
     return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
     direct = config.getoption("--proxy") == "direct"
     for item in items:
         if "tests/integration/" in item.nodeid and item.get_closest_marker("timeout") is None:

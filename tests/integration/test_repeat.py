@@ -167,8 +167,10 @@ def test_an_idle_session_whose_standby_backend_has_ended_reads_on(standby_reads,
         for session in (conn, other):
             assert session.execute("SELECT inet_server_port()").fetchone() == (cluster.standby.port,)
         ours = "datname = 'app' AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        mark = standby_reads.mark()
         cluster.standby.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
-        wait_until(lambda: not cluster.standby.backends(ours), "the backends to end")
+        gone = "backend 1 closed the connection; the session goes on without it"
+        wait_until(lambda: standby_reads.log_since(mark).count(gone) == 2, "both sessions to hear it")
         for session in (conn, other):
             assert session.execute("SELECT inet_server_port()").fetchone() == (cluster.primary.port,)
             assert session.execute("SELECT 1").fetchone() == (1,)
