@@ -215,7 +215,7 @@ cdef void relay_error_seen(CRelay *r, CLink *ln, const char *p, Py_ssize_t n, in
         i = j + 1
     relay_count(r, ln.node, severity)
     if client:
-        r.group_failed = 1
+        r.group_failed |= ln == r.primary
         r.last_fatal = severity != 8
 
 cdef void relay_parameter(CRelay *r, const char *p, Py_ssize_t n) noexcept nogil:

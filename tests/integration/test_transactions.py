@@ -5,7 +5,7 @@ import pytest
 from psycopg import pq
 
 from tests.support.nodes import where
-from tests.support.wire import SYNC, RawClient, bind, describe, execute, parse, query
+from tests.support.wire import SYNC, RawClient, bind, describe, execute, parse, query, readable
 
 pytestmark = pytest.mark.needs_pgpool
 
@@ -242,6 +242,20 @@ def test_set_rolled_back_to_savepoint(conn):
     conn.execute("RELEASE s")
     conn.execute("COMMIT")
     assert conn.execute("SELECT current_setting('my.sp')").fetchone() == ("three",)
+
+
+@pytest.mark.parametrize("sql", ["SET work_mem = '3MB'", "SELECT set_config('work_mem', '3MB', false)"])
+def test_set_after_an_error_on_the_standby(standby_reads, cluster, sql):
+    """That error is no news of the primary, where the setting was made."""
+    with RawClient.login(standby_reads) as client:
+        batches = [("SELECT 1 / (inet_server_port() - $1::int)", (str(cluster.standby.port),)), (sql, ())]
+        kinds = []
+        for text, values in batches:
+            client.send(parse(text), bind("", "", values), describe(), execute(), SYNC)
+            kinds.append([m.kind for m in client.read_until("Z")])
+        assert "E" in kinds[0] and "E" not in kinds[1]
+        shown = client.ask(query("SELECT current_setting('work_mem'), inet_server_port()"))
+        assert readable(next(m for m in shown if m.kind == "D"))[1:] == (b"3MB", str(cluster.standby.port).encode())
 
 
 def test_set_that_fails_is_not_replayed(conn):
