@@ -59,6 +59,7 @@ class Discovery:
                 log.log(LOG, f'the standby "{client.name}" at {client.address} is not made a backend: {why_not}')
             else:
                 found.append(backend)
+                places.add(client.address)  # a program that receives WAL may stream from there too
         if found:
             self._keep(found)
         self._attach(clients)

@@ -76,6 +76,12 @@ class Cable:
         """What makes the servers of a Cluster: the one called `far` at the far end, the others at this one."""
         return lambda name, settings: WiredPostgres(self, name == far, name, settings)
 
+    def spawn_far(self, *program: object, log: Path) -> subprocess.Popen:
+        """Start a program at the far end, as the servers' user; it ends with this process."""
+        user = server_user()
+        argv = ["nsenter", f"--net=/run/netns/{self.name}", "setpriv", f"--reuid={user}", f"--regid={user}"]
+        return spawn([*argv, "--clear-groups", "--pdeathsig", "INT", *program], user=None, log=log)
+
     def remove(self) -> None:
         """Everything in the namespace must have ended."""
         _ip("netns", "del", self.name)
@@ -113,10 +119,7 @@ class WiredPostgres(Postgres):
     def _spawn(self) -> subprocess.Popen:
         if not self._far:
             return super()._spawn()
-        user = server_user()
-        argv = ["nsenter", f"--net=/run/netns/{self._cable.name}", "setpriv", f"--reuid={user}", f"--regid={user}"]
-        argv += ["--clear-groups", "--pdeathsig", "INT", pg_bin() / "postgres", "-D", self.data]
-        return spawn(argv, user=None, log=self.log)
+        return self._cable.spawn_far(pg_bin() / "postgres", "-D", self.data, log=self.log)
 
     def aside(self, sql: str) -> list[tuple]:
         """Rows, asked for by the unix socket."""
