@@ -126,23 +126,32 @@ class Prober:
             on_wake=self._on_wake,
         )
 
+    def ask(self, backend: BackendConf, sql: str, limit: float = math.inf) -> list[str | None]:
+        """The one row that ``sql`` gives, asked with ``account()``. ``limit`` shortens the time it may take, in seconds.
+
+        Raises BackendFailed, BackendRefused, AuthenticationFailed, and PgpoolError when it gives another number of rows.
+        """
+        limit = min(limit, self.limit())
+        link = self.connect(backend, *self.account(), time.monotonic() + limit, max(1, int(limit * 1000)))
+        try:
+            rows = simple_query(link.channel, sql, backend.id)
+        finally:
+            hang_up(link)
+        if len(rows) != 1:
+            raise PgpoolError(f"backend {backend.id} answers with {len(rows)} rows, not one")
+        return rows[0]
+
     def ask_recovery(self, backend: BackendConf, limit: float = math.inf) -> tuple[bool | None, str, bool]:
         """(pg_is_in_recovery(), '', False), or (None, why not, was it the login that was refused).
 
         ``limit`` shortens the time it may take, in seconds.
         """
-        user, password, database = self.account()
-        if not user:
+        if not self.account()[0]:
             return None, "neither sr_check_user nor health_check_user is set", True
-        limit, link = min(limit, self.limit()), None
         try:
-            link = self.connect(backend, user, password, database, time.monotonic() + limit, max(1, int(limit * 1000)))
-            return simple_query(link.channel, "SELECT pg_is_in_recovery()", backend.id) == [["t"]], "", False
+            return self.ask(backend, "SELECT pg_is_in_recovery()", limit) == ["t"], "", False
         except PgpoolError as err:
             return None, reason_of(err), refused_login(err)
-        finally:
-            if link is not None:
-                hang_up(link)
 
     def status(self, backend: BackendConf, *, out: bool = False) -> str:
         """``up`` when the server takes connections, else ``down`` (starting, stopping, silent, not there): for SHOW
@@ -163,34 +172,22 @@ class Prober:
     def identity(self, backend: BackendConf, *, standby: bool = False) -> tuple[int, str, bool]:
         """(timeline, system identifier, does it stream) of a primary, or of a ``standby``; (0, '', False) when it does not
         say (some managed services do not)."""
-        user, password, database = self.account()
-        link = None
         try:
-            link = self.connect(backend, user, password, database, time.monotonic() + self.limit())
             if standby:
-                [[timeline, system, streams]] = simple_query(link.channel, _HISTORY, backend.id)
+                timeline, system, streams = self.ask(backend, _HISTORY)
                 return int(timeline or "0"), system or "", streams == "t"
-            [[walfile, system]] = simple_query(link.channel, _IDENTITY, backend.id)
+            walfile, system = self.ask(backend, _IDENTITY)
             return int((walfile or "0")[:8], 16), system or "", False
         except (PgpoolError, ValueError):
             return 0, "", False
-        finally:
-            if link is not None:
-                hang_up(link)
-
 
     def began(self, backend: BackendConf) -> str:
         """When the server began, to the microsecond: no two servers say the same. '' when it does not say."""
-        link = None
         try:
-            link = self.connect(backend, *self.account(), time.monotonic() + self.limit())
-            [[moment]] = simple_query(link.channel, _BEGAN, backend.id)
+            (moment,) = self.ask(backend, _BEGAN)
             return moment or ""
         except (PgpoolError, ValueError):
             return ""
-        finally:
-            if link is not None:
-                hang_up(link)
 
 
 def hang_up(link: Login) -> None:
