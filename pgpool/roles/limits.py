@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from ..backend.connect import simple_query
-from ..backend.probe import Prober, hang_up, reason_of
+from ..backend.probe import Prober, reason_of
 from ..config.sizing import NodeLimits
 from ..errors import PgpoolError
 from ..system.logs import INFO, NOTICE, log
@@ -21,30 +19,23 @@ _LIMITS = (
     " + coalesce(current_setting('reserved_connections', true), '0')::int"
 )
 PATIENCE = 3.0
-"""Seconds to wait for one backend."""
+"""Seconds to wait for one backend at most."""
 
 
 def ask_limits(settings: Settings, options: Options) -> list[NodeLimits]:
     """The limits of every backend that can be asked; why the others could not is told."""
     prober = Prober(settings, read_passwords(settings, options))
-    user, password, database = prober.account()
-    if not user:
+    if not prober.account()[0]:
         log.log(NOTICE, "the backends are not asked for max_connections: sr_check_user is not set")
         return []
     limits = []
     for backend in settings.backends:
         if not backend.used:
             continue
-        link = None
         try:
-            deadline = time.monotonic() + PATIENCE
-            link = prober.connect(backend, user, password, database, deadline, int(PATIENCE * 1000))
-            [[most, reserved]] = simple_query(link.channel, _LIMITS, backend.id)
+            most, reserved = prober.ask(backend, _LIMITS, PATIENCE)
             limits.append(NodeLimits(backend.id, int(most or 0), int(reserved or 0)))
             log.log(INFO, f"backend {backend.id} ({backend.hostname}:{backend.port}): max_connections {most}")
         except PgpoolError as err:
             log.log(NOTICE, f"backend {backend.id} cannot be asked for max_connections", reason_of(err))
-        finally:
-            if link is not None:
-                hang_up(link)
     return limits
