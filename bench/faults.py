@@ -23,7 +23,7 @@ import psycopg
 from bench import machine
 from bench.run import chosen, json_option, keep, orderly, say
 from tests.support.pgpool import Pgpool
-from tests.support.places import give, pg_bin, short_dir, wait_until
+from tests.support.places import give, pg_bin, short_dir
 from tests.support.postgres import Cluster
 
 WRITERS = IDLERS = 8
@@ -155,11 +155,7 @@ def pair(standbys: int) -> Iterator[Cluster]:
     try:
         cluster.create()
         cluster.primary.execute("CREATE TABLE ledger (id bigint PRIMARY KEY)")
-        cluster.primary.configure(synchronous_standby_names="server1")
-        cluster.primary.reload()
-        wait_until(
-            lambda: cluster.primary.value("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1, "sync"
-        )
+        cluster.make_synchronous("server1")
         cluster.nodes[1].configure(synchronous_standby_names="")
         yield cluster
     finally:

@@ -61,13 +61,6 @@ def pair(silent: int) -> Iterator[tuple[Cluster, Callable[[], None], Callable[[]
         yield cluster, silence, mend
 
 
-def make_synchronous(cluster: Cluster) -> None:
-    """What is acknowledged is on the standby too."""
-    cluster.primary.configure(synchronous_standby_names="server1")
-    cluster.primary.reload()
-    wait_until(lambda: cluster.primary.quick("SELECT max(sync_state) FROM pg_stat_replication") == "sync", "sync")
-
-
 def promoting(place) -> str:
     """A failover_command that may be run by two pgpools."""
     script = place / "failover.sh"
@@ -159,7 +152,7 @@ def fall_silent(both: list[Watched], node_id: int, silence: Callable[[], None], 
 
 def test_the_primary_is_cut_off(make_pgpool, tmp_path):
     with pair(0) as (cluster, cut, _):
-        make_synchronous(cluster)
+        cluster.make_synchronous("server1")
         with two_pgpools(make_pgpool, cluster, {**SETTINGS, "failover_command": promoting(tmp_path)}) as both:
             fall_silent(both, 0, cut, [("down", "down", "standby"), ("up", "up", "primary")])
         for watched in both:

@@ -92,9 +92,7 @@ def pair():
     try:
         made.create()
         made.primary.execute("CREATE TABLE ledger (id bigint PRIMARY KEY)")
-        made.primary.configure(synchronous_standby_names="server1")
-        made.primary.reload()
-        wait_until(lambda: made.primary.value("SELECT max(sync_state) FROM pg_stat_replication") == "sync", "sync")
+        made.make_synchronous("server1")
         made.nodes[1].configure(synchronous_standby_names="")
         yield made
     finally:

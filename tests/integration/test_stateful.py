@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from tests.integration import stateful_texts as texts
-from tests.support.servers import Cluster, Pgpool, wait_until
+from tests.support.servers import Cluster, Pgpool
 from tests.support.wire import (
     COPY_DONE,
     SYNC,
@@ -226,11 +226,8 @@ def three_nodes():
     cluster = Cluster(2, SERVER, ("app", "plain", "pooled"))
     try:
         cluster.create()
-        primary = cluster.primary
-        primary.execute("CREATE ROLE app", "postgres")
-        primary.configure(synchronous_standby_names="2 (server1, server2)")
-        primary.reload()
-        wait_until(lambda: primary.quick("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 2, "sync")
+        cluster.primary.execute("CREATE ROLE app", "postgres")
+        cluster.make_synchronous("server1", "server2")
         yield cluster
     finally:
         cluster.remove()

@@ -296,6 +296,22 @@ class Cluster:
         rows = self.primary.execute("SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
         return {row[0] for row in rows}
 
+    def make_synchronous(self, *names: str) -> None:
+        """What is acknowledged is on these standbys too; returns when the primary waits for all of them.
+
+        It is told again until then: once (PostgreSQL 18) it went on for 30 s as if it had not been told."""
+        self.primary.configure(synchronous_standby_names=f"{len(names)} ({', '.join(names)})")
+        states = "SELECT string_agg(application_name || ' ' || sync_state, ', ' ORDER BY application_name) FROM pg_stat_replication"
+
+        def told() -> bool:
+            self.primary.reload()
+            return all(f"{name} sync" in (self.primary.quick(states) or "") for name in names)
+
+        try:
+            wait_until(told, f"{', '.join(names)} to be synchronous", pause=0.2)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it says: {self.primary.quick(states)}") from None
+
     def wait_for_catchup(self) -> None:
         """Return when every running standby has replayed what the primary has written until now."""
         lsn = self.primary.quick("SELECT pg_current_wal_flush_lsn()")
