@@ -301,7 +301,7 @@ class Cluster:
 
         It is told again until then: once (PostgreSQL 18) it went on for 30 s as if it had not been told."""
         self.primary.configure(synchronous_standby_names=f"{len(names)} ({', '.join(names)})")
-        states = "SELECT string_agg(application_name || ' ' || sync_state, ', ' ORDER BY application_name) FROM pg_stat_replication"
+        states = "SELECT string_agg(application_name || ' ' || sync_state, ', ') FROM pg_stat_replication"
 
         def told() -> bool:
             self.primary.reload()
